@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from edge_bridge.executor.metrics import ExecutorMetrics
+from edge_bridge.keeper.bundles.metrics import BundleMetrics as KeeperBundleMetrics
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_bridge.keeper.policy.figures import PolicyFigures
-from edge_broker.audit import Audit
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
@@ -52,7 +52,7 @@ class Exporter:
 
 
 def _credentials(broker: Broker, lookups: Lookups) -> Credentials:
-    rotation = SecretRotation(broker, Audit(broker, "docs"))
+    rotation = SecretRotation(broker)
     ended = EndedSessions(Bucket(broker, ACCESS_BUCKET), lookups, ignore)
     operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)), ended)
     return Credentials(broker, lookups, DesiredState(broker), rotation, operators)
@@ -76,6 +76,7 @@ def _keeper() -> CollectorRegistry:
     mover = RecordMover(RecordStore(broker))
     metrics.registry.register(KeeperState(broker, ClusterView(broker, mover, metrics.put_aside), mover, lambda: None))
     PolicyFigures(metrics.registry, lambda: False)
+    KeeperBundleMetrics(metrics.registry)
     return metrics.registry
 
 

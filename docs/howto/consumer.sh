@@ -4,8 +4,10 @@
 # the job; what it writes to the file $RESULT is the result. Exit code 0: succeeded; 75: try again later; else: failed.
 # The first start needs an enrolment token in STATE_DIR/token. CURL_CA_BUNDLE and HTTPS_PROXY are curl's own.
 set -eu && umask 077
+for needed in curl jq flock; do command -v $needed >/dev/null || { echo "$needed is missing" >&2 && exit 69; }; done
 relay=$1 state=$(cd "$2" && pwd) curl='' pid=''
-cd "$state" && shift 2 && exec 9>lock && flock -n 9 # one consumer for each folder
+cd "$state" && shift 2 && exec 9>lock
+flock -n 9 || { echo "another consumer runs in $state" >&2 && exit 75; }
 trap 'kill $curl $pid 2>/dev/null || true; exit 143' INT TERM # a poll left behind would be granted a job
 random() { head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n'; }
 header() { printf 'Authorization: Bearer %s\nEdge-Agent: %s\n' "$(cat "$1")" "$key" >header; } # no secret in arguments
@@ -20,7 +22,7 @@ poll() { # FREE SECONDS JOBS
   post /v1/poll "{\"protocol\": 1, \"incarnation\": $incarnation, \"seq\": $seq, \"instance\": \"$instance\",
     \"slots\": 1, \"free\": $1, \"poll_timeout_s\": $2, \"jobs\": $3, \"kinds\": [\"payload\"], \"settings_version\":
     $settings, \"versions\": {\"agent\": \"consumer.sh\", \"python\": \"none\", \"platform\": \"$(uname -s)\"}}"
-  case $code in 20?) contact=$(date +%s) ;; *) sleep 2 ;; esac
+  case $code in 20?) contact=$(date +%s) ;; 401) cat answer >&2 && exit 1 ;; *) sleep 2 ;; esac
   [ "$code" != 200 ] || settings=$(jq ".settings.version // $settings" answer)
 }
 upload() { # what the log has grown by
@@ -47,7 +49,9 @@ work() {
   jq -c --rawfile data data 'if $data == "" then {} else {result: {data: $data}} end
     + {receipt, incarnation: '$incarnation', exit_code: '$exit'}' grant >body
   [ $exit != 75 ] || jq -c '{receipt, reason: "exit code 75", delay_s: 30}' grant >body
-  call POST "/v1/jobs/$job/$([ $exit = 75 ] && echo release || echo finish)" application/json body
+  end=$([ $exit = 75 ] && echo release || echo finish)
+  until call POST "/v1/jobs/$job/$end" application/json body # without an answer the work would be done again
+    case $code in 000 | 429 | 5??) false ;; esac do sleep 5; done
 }
 key=$(random) seq=0 settings=0 contact=0 incarnation=$(($(cat incarnation 2>/dev/null || echo 0) + 1))
 echo $incarnation >incarnation && instance=$(echo "$(cat /proc/sys/kernel/random/boot_id) $state" | sha256sum | cut -c 1-32)

@@ -28,6 +28,7 @@ from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET, job_subject
 from edge_relay.standalone import tls
 from edge_schemas.life.model import new_record
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.routes import JOB_FINISH, JOB_START, POLL, READYZ
 from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret, new_secret
 from support.nats.server import PASSWORDS, connected, eventually, free_port, running_server
@@ -123,7 +124,7 @@ class Stand:
         await RecordStore(self.executor).create(new_record(job))
         if times is not None:
             times[job.id] = time.perf_counter()
-        await self.executor.store(job_subject(None, queue, job.id), job.model_dump_json().encode())
+        await self.executor.store(job_subject(None, queue, JobKind.TASK, job.id), job.model_dump_json().encode())
         return job.id
 
 
@@ -276,9 +277,9 @@ async def stand(directory: Path) -> AsyncIterator[Stand]:
             connector = aiohttp.TCPConnector(ssl=context, limit=0)
             url = f"https://127.0.0.1:{port}"
             async with aiohttp.ClientSession(connector=connector) as session:
-                await eventually(lambda: _ready(session, url), timeout_s=20)
+                await eventually(lambda: _ready(session, url), timeout_s=120)
                 async with connected(nats, EXECUTOR) as executor, connected(nats, RELAY) as relay:
-                    await ensure_consumer(executor, None, QUEUE)
+                    await ensure_consumer(executor, None, QUEUE, JobKind.TASK)
                     yield Stand(process.pid, nats.pid, url, session, executor, relay)
         finally:
             process.terminate()

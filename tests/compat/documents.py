@@ -119,7 +119,7 @@ def opened_receipt(document: Mapping[str, object]) -> dict[str, object]:
 def _facts(made: Receipt) -> dict[str, object]:
     return {
         "ack_subject": made.ack_subject,
-        "consumer": made.consumer,
+        "consumer": made.queue,
         "job": made.job,
         "worker": made.worker,
         "expires_at": made.expires_at.isoformat(),

@@ -5,11 +5,12 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiohttp
 import orjson
 
+from contract.execution_reply import Reply
 from edge_bridge.keeper.dispatch import Dispatches
 from edge_bridge.keeper.tokens import TokenMint, TokenScope, TokenSubject, mint_from_config
 from edge_schemas.wire.jobs import TaskIdentity
@@ -112,22 +113,6 @@ async def fake_airflow() -> AsyncIterator[AirflowBackend]:
 async def real_airflow(airflow: RealAirflow) -> AsyncIterator[AirflowBackend]:
     """The real one, shared by all tests."""
     yield Real(airflow.execution_url, mint_from_config(), Dispatches())
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer."""
-
-    status: int
-    content_type: str
-    body: Any
-
-    @property
-    def reason(self) -> str:
-        """Of a refusal in Airflow's form, with the exact content type without which the SDK reads no refusal."""
-        assert self.content_type == "application/json"
-        reason: str = self.body["detail"]["reason"]
-        return reason
 
 
 @dataclass

@@ -7,32 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiohttp
 import orjson
 
+from contract.execution_reply import Reply
 from contract.gate_backends import Keeper, real_gate_backend
 from edge_schemas.life.events import Withdraw
 from support.airflow.api.execution_api import ExecutionApi, serve_execution_api
 from support.airflow.keeper import FakeRelay
 from support.airflow.real_airflow import TaskIds
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer."""
-
-    status: int
-    content_type: str
-    body: Any
-
-    @property
-    def reason(self) -> str:
-        """Of a refusal in Airflow's form, with the exact content type without which the SDK reads no refusal."""
-        assert self.content_type == "application/json"
-        reason: str = self.body["detail"]["reason"]
-        return reason
 
 
 class ExecutionBackend(Protocol):

@@ -21,7 +21,7 @@ from edge_broker.subjects import LOGS, job_subject, log_subject
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.life.events import GiveUp, Withdraw
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job, Signature, Signed
+from edge_schemas.wire.jobs import Job, JobKind, Signature, Signed
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.relay.agents import publish
@@ -160,7 +160,7 @@ class Real:
         _, record = await self.edge.records.change(job, GiveUp("no contact", datetime.now(UTC)))
         # The executor publishes a job again that waits once more.
         body = record.job.model_dump_json().encode() if record.job is not None else b""
-        await self.edge.broker.store(job_subject(record.team, record.queue, record.id), body)
+        await self.edge.broker.store(job_subject(record.team, record.queue, record.kind, record.id), body)
 
     async def revoke(self, worker: str) -> None:
         await self.edge.act_on_worker(worker, "revoke")
@@ -218,7 +218,7 @@ async def running_relay(folder: Path) -> AsyncIterator[tuple[Edge, FakeGate]]:
 @asynccontextmanager
 async def real_relay(edge: Edge, gate: FakeGate, queue: str) -> AsyncIterator[RelayBackend]:
     """The real one, with a queue of this test's own."""
-    await ensure_consumer(edge.broker, None, queue)
+    await ensure_consumer(edge.broker, None, queue, JobKind.TASK)
     gate.calls.clear()
     yield Real(edge, gate, queue)
 

@@ -26,7 +26,7 @@ from support.relay.bundles import MadeBundle, make_bundle
 pytestmark = pytest.mark.timeout(1200)
 
 _LIMITS = BundleLimits(version_max_bytes=1 << 30, cache_max_bytes=1 << 30, keep_s=3600, reserve_bytes=0)
-_FEW, _MANY = settings(max_examples=60, deadline=None), settings(max_examples=5000, deadline=None)
+_FEW, _MANY = settings(max_examples=40), settings(max_examples=5000)
 _TRIES = 40
 _ODD = "surrogatepass"
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import hypothesis
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -491,4 +491,12 @@ class JobAtTheWorker(RuleBasedStateMachine):
 
 
 TestJobAtTheWorker = JobAtTheWorker.TestCase
-TestJobAtTheWorker.settings = settings(max_examples=500, stateful_step_count=20, deadline=None)
+TestJobAtTheWorker.settings = hypothesis.settings(max_examples=120, stateful_step_count=20)
+
+
+class JobAtTheWorkerForLong(JobAtTheWorker):
+    """The same, with many examples."""
+
+
+TestJobAtTheWorkerForLong = pytest.mark.soak(pytest.mark.timeout(600)(JobAtTheWorkerForLong.TestCase))
+TestJobAtTheWorkerForLong.settings = hypothesis.settings(max_examples=2000, stateful_step_count=20)

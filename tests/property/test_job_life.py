@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from hypothesis import settings
+import hypothesis
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -110,7 +111,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def redrive(self) -> None:
         was = self.record
-        taken = self.apply(Redrive(self.now))
+        taken = self.apply(Redrive("fixed", self.now))
         assert taken == (was.state is JobState.WAITING)
         assert (self.record is was) == (was.parked is None)
 
@@ -382,8 +383,34 @@ class SubmittedLife(Life):
 
 
 TestJobLife = JobLife.TestCase
-TestJobLife.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestJobLife.settings = hypothesis.settings(max_examples=60, stateful_step_count=40)
+
 TestAuxiliaryLife = AuxiliaryLife.TestCase
-TestAuxiliaryLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAuxiliaryLife.settings = hypothesis.settings(max_examples=30, stateful_step_count=30)
+
 TestSubmittedLife = SubmittedLife.TestCase
-TestSubmittedLife.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestSubmittedLife.settings = hypothesis.settings(max_examples=50, stateful_step_count=40)
+
+
+class JobLifeForLong(JobLife):
+    """The same, with many examples."""
+
+
+TestJobLifeForLong = pytest.mark.soak(pytest.mark.timeout(600)(JobLifeForLong.TestCase))
+TestJobLifeForLong.settings = hypothesis.settings(max_examples=1000, stateful_step_count=40)
+
+
+class AuxiliaryLifeForLong(AuxiliaryLife):
+    """The same, with many examples."""
+
+
+TestAuxiliaryLifeForLong = pytest.mark.soak(pytest.mark.timeout(600)(AuxiliaryLifeForLong.TestCase))
+TestAuxiliaryLifeForLong.settings = hypothesis.settings(max_examples=1000, stateful_step_count=30)
+
+
+class SubmittedLifeForLong(SubmittedLife):
+    """The same, with many examples."""
+
+
+TestSubmittedLifeForLong = pytest.mark.soak(pytest.mark.timeout(600)(SubmittedLifeForLong.TestCase))
+TestSubmittedLifeForLong.settings = hypothesis.settings(max_examples=1000, stateful_step_count=40)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,8 @@ from edge_upkeep.give_up import GiveUps
 from support.nats.server import eventually
 from support.relay.jobs import make_auxiliary_job, make_job
 from support.relay.parts import credentials_of
+
+_FEW, _MANY = settings(max_examples=50), settings(max_examples=5000)
 
 NOW = datetime.now(UTC)
 VERSIONS = WorkerVersions(agent="1", python="3", platform="linux")
@@ -192,11 +195,27 @@ ENTRY = json.loads(entry(*(record["id"] for record in RECORDS)).model_dump_json(
 RECORD_VALUES = st.sampled_from(RECORDS).flatmap(lambda valid: st.tuples(st.just(valid["id"]), altered(valid)))
 
 
-@settings(max_examples=150, deadline=None)
-@given(records=st.lists(RECORD_VALUES, min_size=1, max_size=3), entries=st.lists(altered(ENTRY), max_size=2))
+LISTS = {"records": st.lists(RECORD_VALUES, min_size=1, max_size=3), "entries": st.lists(altered(ENTRY), max_size=2)}
+
+
+@_FEW
+@given(**LISTS)
 def test_no_record_and_no_entry_ends_a_loop_of_the_keeper(
     records: list[tuple[str, bytes]], entries: list[bytes]
 ) -> None:
+    _feed_keeper(records, entries)
+
+
+@pytest.mark.soak
+@_MANY
+@given(**LISTS)
+def test_no_record_and_no_entry_ends_a_loop_of_the_keeper_for_long(
+    records: list[tuple[str, bytes]], entries: list[bytes]
+) -> None:
+    _feed_keeper(records, entries)
+
+
+def _feed_keeper(records: list[tuple[str, bytes]], entries: list[bytes]) -> None:
     async def run() -> None:
         keeper, good = Keeper(), running()
         for job, value in records:
@@ -228,9 +247,20 @@ async def test_a_heartbeat_that_cannot_be_made_stops_no_other() -> None:
     assert keeper.metrics.registry.get_sample_value("edge_keeper_put_aside_total", {"step": "heartbeat"}) == 1
 
 
-@settings(max_examples=150, deadline=None)
+@_FEW
 @given(value=RECORD_VALUES)
 def test_no_record_ends_a_loop_of_the_executor(value: tuple[str, bytes]) -> None:
+    _feed_executor(value)
+
+
+@pytest.mark.soak
+@_MANY
+@given(value=RECORD_VALUES)
+def test_no_record_ends_a_loop_of_the_executor_for_long(value: tuple[str, bytes]) -> None:
+    _feed_executor(value)
+
+
+def _feed_executor(value: tuple[str, bytes]) -> None:
     dispatches = DispatchTable()
     reports = Reports(dispatches, lambda _: None, lambda _: None, ExecutorMetrics().of(None))
     job, raw = value
@@ -259,9 +289,25 @@ POLL = Poll(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(access=altered(ACCESS), last_poll=altered(ENTRY), record=RECORD_VALUES)
+STORED = {"access": altered(ACCESS), "last_poll": altered(ENTRY), "record": RECORD_VALUES}
+
+
+@_FEW
+@given(**STORED)
 def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: bytes, record: tuple[str, bytes]) -> None:
+    _feed_relay(access, last_poll, record)
+
+
+@pytest.mark.soak
+@_MANY
+@given(**STORED)
+def test_no_stored_value_ends_a_loop_of_the_relay_for_long(
+    access: bytes, last_poll: bytes, record: tuple[str, bytes]
+) -> None:
+    _feed_relay(access, last_poll, record)
+
+
+def _feed_relay(access: bytes, last_poll: bytes, record: tuple[str, bytes]) -> None:
     broker: Any = SimpleNamespace(connected=True, lost_at=None, on_connection=lambda _: None)
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
     desired = DesiredState(broker)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_broker.connection.errors import JetStreamError
@@ -15,6 +15,7 @@ from edge_broker.subjects import JOBS, job_subject
 from edge_schemas.life.events import Withdraw
 from edge_schemas.life.model import JobRecord, JobState, Verdict
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import JobKind
 from support.relay.agents import Agent, agent, both, publish
 from support.relay.edge import Edge, running_edge
 
@@ -120,7 +121,9 @@ class World:
             assert len(after.releases) == len(before.releases) + 1
             self.started.pop(job)
             if after.job is not None and after.parked is None:  # as the executor does, which watches records
-                await self.edge.broker.store(job_subject(None, "default", job), after.job.model_dump_json().encode())
+                await self.edge.broker.store(
+                    job_subject(None, "default", JobKind.TASK, job), after.job.model_dump_json().encode()
+                )
 
     async def _withdraw(self, job: str) -> None:
         try:
@@ -145,7 +148,9 @@ class World:
 
     async def _has_message(self, job: str) -> bool:
         try:
-            await self.edge.broker.api(f"STREAM.MSG.GET.{JOBS}", {"last_by_subj": job_subject(None, "default", job)})
+            await self.edge.broker.api(
+                f"STREAM.MSG.GET.{JOBS}", {"last_by_subj": job_subject(None, "default", JobKind.TASK, job)}
+            )
         except JetStreamError:
             return False
         return True
@@ -153,10 +158,24 @@ class World:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6)
 @given(st.lists(ACTIONS, min_size=10, max_size=40))
 def test_one_holder_and_nothing_lost_through_two_replicas(actions: list[tuple[str, int, int, int]]) -> None:
     """Whichever replica a call comes through, a job has one holder, ended stays ended, and no waiting job is lost."""
+    _play(actions)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@settings(max_examples=200)
+@given(st.lists(ACTIONS, min_size=10, max_size=40))
+def test_one_holder_and_nothing_lost_for_long(actions: list[tuple[str, int, int, int]]) -> None:
+    """The same with many stories."""
+    _play(actions)
+
+
+def _play(actions: list[tuple[str, int, int, int]]) -> None:
+    """Each story has servers and relays of its own."""
 
     async def scenario() -> None:
         with tempfile.TemporaryDirectory(prefix="edge-two-replicas-") as directory:

@@ -14,7 +14,7 @@ from edge_schemas.why.facts import Position, QueueFacts, RunningJob, ServingWork
 from edge_schemas.why.job import explain, needs_of
 from edge_schemas.why.wording import MAX_TEXT_CHARS
 from edge_schemas.why.workers import able
-from edge_schemas.wire.jobs import AuxiliaryKind, JobKind
+from edge_schemas.wire.jobs import AuxiliaryKind, BundleRef, JobKind
 from edge_schemas.wire.workers import Availability, WorkerState
 from support.relay.jobs import make_auxiliary_job, make_job
 
@@ -25,7 +25,10 @@ OF_FLEET = {
     *(C.NO_WORKER, C.ALL_FULL, C.WORKER_PAUSED, C.SITE_PAUSED, C.WORKER_UNHEALTHY, C.SITE_OFFLINE, C.WORKER_OFFLINE),
     *(C.CREDENTIAL_CONFLICT, C.VERSION_REFUSED, C.KIND_REFUSED, C.UNKNOWN),
 }
-OF_JOB = {C.NOT_PUBLISHED, C.HELD_BACK, C.BEHIND_OTHERS, C.TOO_FEW_SLOTS, C.NEVER_STARTED, C.STARTING, C.UNKNOWN}
+OF_JOB = {
+    *(C.NOT_PUBLISHED, C.HELD_BACK, C.BEHIND_OTHERS, C.TOO_FEW_SLOTS, C.NEVER_STARTED, C.SIGNATURE_REFUSED),
+    *(C.STARTING, C.UNKNOWN),
+}
 
 anything = st.text(max_size=300)
 moments = st.integers(-90 * 86400, 3600).map(lambda seconds: NOW + timedelta(seconds=seconds))
@@ -71,7 +74,13 @@ situations = st.builds(
     Situation, st.lists(serving, max_size=12).map(tuple), queues, hidden=st.integers(0, 2) | st.just(0)
 )
 releases = st.lists(
-    st.builds(ReleaseNote, worker=st.none() | st.just("w"), reason=anything, at=moments), max_size=5
+    st.builds(
+        ReleaseNote,
+        worker=st.none() | st.just("w"),
+        reason=anything | anything.map(lambda text: f"job_not_signed: {text}"),
+        at=moments,
+    ),
+    max_size=5,
 ).map(tuple)
 
 
@@ -160,3 +169,30 @@ def test_long_lists_are_cut() -> None:
     )
     [full] = explain(new_record(make_job("q")), Situation(workers), NOW).causes
     assert "w-4: 1 of 1 and 3 more)" in full.text
+
+
+def test_a_refused_signature_is_a_cause_of_its_own() -> None:
+    """Also of a parked job: the remedy is at the keys, and a redrive without it parks the job again."""
+    worker = ServingWorker("a", "plant", WorkerState.ONLINE, slots=1, free=1, last_poll_at=NOW)
+    note = ReleaseNote(worker="a", reason="job_not_signed: no key that this worker trusts has signed it", at=NOW)
+    released = new_record(make_job("q")).model_copy(update={"releases": (note,)})
+    first = explain(released, Situation((worker,)), NOW).causes[0]
+    assert first.code is C.SIGNATURE_REFUSED
+    assert "no key that this worker trusts has signed it" in first.text
+    assert "signing-keys show" in first.text
+    parked = released.model_copy(update={"parked": note.reason})
+    codes = [one.code for one in explain(parked, Situation((worker,)), NOW).causes]
+    assert codes == [C.PARKED, C.SIGNATURE_REFUSED]
+    other = released.model_copy(update={"releases": (note, note.model_copy(update={"reason": "the disk is full"}))})
+    assert C.SIGNATURE_REFUSED not in {one.code for one in explain(other, Situation((worker,)), NOW).causes}
+
+
+def test_a_start_that_takes_long_names_the_code_that_the_worker_may_fetch() -> None:
+    bundle = BundleRef(name="dags", digest="4f0c2a91b7d3" + "0" * 52, requirements="gpu.txt")
+    job = make_job("q").model_copy(update={"bundle": bundle})
+    holder = Holder(worker="a", incarnation=1, started_at=NOW - timedelta(minutes=5))
+    record = new_record(job).model_copy(update={"state": JobState.RUNNING, "holder": holder})
+    [one] = explain(record, Situation(()), NOW).causes
+    assert one.code is C.STARTING
+    assert "fetches version 4f0c2a91b7d3 of bundle dags and installs the packages of gpu.txt" in one.text
+    assert (one.facts["digest"], one.facts["requirements"]) == (bundle.digest, "gpu.txt")

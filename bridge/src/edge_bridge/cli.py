@@ -119,7 +119,7 @@ def _bundles() -> tuple[ActionCommand, ...]:
             help="Publish a bundle now",
             description=(
                 "Publishes the files of a configured bundle as they are now, or those of a folder, and makes them the "
-                "version that runs without a version get. What is published already is not stored again."
+                "current version: runs that name no version get it. What is published already is not stored again."
             ),
             func=lazy_load_command("edge_bridge.bundles.cli.publish"),
             args=(CONFIGURED, FOLDER, NAME, REQUIREMENTS, AS_JSON),

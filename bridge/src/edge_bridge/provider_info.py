@@ -211,6 +211,13 @@ OPTIONS: dict[str, Option] = {
         "configuration as the dag-processor, and access to the same folders or repositories.",
         "",
     ),
+    "publish_requirements": _option(
+        "JSON: by bundle that the keeper publishes, the path in the bundle of a requirements file that its tasks need, "
+        "or such paths by queue, with * for all other queues. A version that a run is pinned to and that does not have "
+        "the file is published without it; for the current version, a missing file is an error.",
+        "",
+        example='{"dags-folder": "requirements.txt", "team-a": {"gpu": "gpu.txt", "*": "all.txt"}}',
+    ),
     "bundle_min_age": _option(
         "Seconds for which a published version of a DAG bundle is kept at least after no DAG run, DAG or job names it "
         "any more; at least 600. Then keepers remove it.",

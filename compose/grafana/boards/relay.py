@@ -35,6 +35,7 @@ def make() -> Json:
             Row("Calls of workers", _calls()),
             Row("Calls to Airflow", _airflow()),
             Row("Keepers", _keepers()),
+            Row("DAG code, signatures, policies", _trust()),
             Row("NATS", _broker()),
             Row("Processes", _processes()),
         ],
@@ -329,6 +330,31 @@ def _keepers() -> list[Panel]:
             "One for each call that the gate accepts.",
             Query(rate("edge_keeper_token_mints_total", by="instance"), "{{instance}}"),
             unit="ops",
+        ),
+    ]
+
+
+def _trust() -> list[Panel]:
+    return [
+        graph(
+            "DAG code that was not published, per hour",
+            "Publications of keepers that failed, and tasks that failed because their version was missing.",
+            Query('sum(increase(edge_keeper_bundle_publications_total{outcome="failed"}[1h]))', "publications"),
+            Query('sum(increase(edge_executor_put_aside_total{step="bundle"}[1h]))', "tasks"),
+        ),
+        graph(
+            "Signatures refused, per hour",
+            "By workers: jobs that they released. By keepers and executors: records that are not as they were signed.",
+            Query(f"sum(increase(edge_relay_signature_refusals_total{{{_RELAY}}}[1h]))", "workers"),
+            Query('sum(increase(edge_keeper_put_aside_total{step="signature"}[1h]))', "keepers"),
+            Query('sum(increase(edge_executor_put_aside_total{step="signature"}[1h]))', "executors"),
+        ),
+        graph(
+            "Uses that policies deny, per hour",
+            "Denied in mode enforce. Would be denied: counted in mode log.",
+            Query(
+                'sum by (outcome) (increase(edge_keeper_policy_accesses_total{outcome!="allowed"}[1h]))', "{{outcome}}"
+            ),
         ),
     ]
 

@@ -72,6 +72,7 @@ from edge_relay.submissions.status import SubmittedJobs
 from edge_relay.submissions.waits import end_of, log_of
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.answers import WhyAnswers
+from edge_relay.why.for_producers import WaitCauses
 from edge_relay.workers.access import AccessAdministration
 from edge_relay.workers.enroll_command import EnrollCommand, enroll_command
 from edge_relay.workers.enrollment import WorkerEnrollment
@@ -143,7 +144,14 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     parking = Parking(broker, parts.audit, metrics)
     unstarted, spans = parts.limits.unstarted, parts.spans
     start = JobStart(
-        broker, records, parts.workers, parts.identity.receipt_key, unstarted=unstarted, metrics=metrics, spans=spans
+        broker,
+        records,
+        parts.workers,
+        parts.identity.receipt_key,
+        limits=parts.queue_limits,
+        unstarted=unstarted,
+        metrics=metrics,
+        spans=spans,
     )
     finish = JobFinish(records, parts.workers, parts.identity.receipt_key, parking, metrics=metrics, spans=spans)
     release = JobRelease(broker, records, parts.identity.receipt_key, parking, unstarted=unstarted, metrics=metrics)
@@ -209,6 +217,7 @@ def _producer_routes(parts: Parts, callers: Callers, bodies: JsonBodies) -> list
         jobs,
         SubmittedLists(known, EndedIndex(parts.broker), parts.desired, site_of),
         SubmittedLogs(jobs, LogReader(parts.broker), waits, log_rate),
+        WaitCauses(jobs, _why(parts, _job_views(parts)), parts.mirror),
     )
     call_rate = rate(settings.producer_calls_per_s, BURST_S, Limit.PRODUCER_CALLS)
     return ProducerHandlers(ProducerCallers(callers, parts.identity.credentials, call_rate), bodies, does).routes()
@@ -219,12 +228,20 @@ def _json_bodies(parts: Parts) -> JsonBodies:
     return JsonBodies(parts.limits.body_memory, small=settings.max_small_body_bytes, large=settings.max_body_bytes)
 
 
+def _job_views(parts: Parts) -> JobViews:
+    return JobViews(parts.views, parts.records, parts.settings.airflow_url)
+
+
+def _why(parts: Parts, job_views: JobViews) -> WhyAnswers:
+    return WhyAnswers(parts.broker, parts.records, parts.views, job_views, AirflowSide(parts.gate))
+
+
 def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDef]:
     """What the internal listener serves."""
     bodies, settings = _json_bodies(parts), parts.settings
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
-    job_views = JobViews(parts.views, parts.records, settings.airflow_url)
-    why = WhyAnswers(parts.broker, parts.records, parts.views, job_views, AirflowSide(parts.gate))
+    job_views = _job_views(parts)
+    why = _why(parts, job_views)
     enroll_tokens = EnrollTokens(parts.broker)
     command = _enroll_command(parts)
     access = AccessAdministration(
@@ -232,7 +249,6 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
         parts.identity.enrollments,
         enroll_tokens,
         parts.identity.credentials,
-        parts.audit,
         command=command,
     )
     return [
@@ -261,7 +277,7 @@ def _enroll_command(parts: Parts) -> EnrollCommand:
 
 
 def _action_handlers(parts: Parts, callers: OperatorCallers) -> ActionHandlers:
-    desired, store, audit = parts.desired, parts.desired_store, parts.audit
+    desired, store = parts.desired, parts.desired_store
     absent = AbsentQueues(parts.views.existing_queues)
     targets = WorkerTargets(parts.identity.credentials, desired, parts.exports.fleet, parts.identity.enrollments)
     of_credentials = WorkerCredentialActions(
@@ -270,7 +286,7 @@ def _action_handlers(parts: Parts, callers: OperatorCallers) -> ActionHandlers:
     return ActionHandlers(
         callers,
         _json_bodies(parts),
-        WorkerActions(targets, desired, store, of_credentials, audit, absent=absent),
+        WorkerActions(targets, desired, store, of_credentials, absent=absent),
         SiteActions(parts.identity.credentials, desired, store),
         QueueActions(desired, store, absent),
     )
@@ -290,10 +306,12 @@ class _Running:
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
         parts.mirror.on_job(parts.polls.job_changed)
+        parts.queue_limits.on_change(parts.dispatchers.limit_changed)
         parts.mirror.on_current(parts.polls.records_current)
         waits = parts.waits
         parts.mirror.on_end(lambda job, _: waits.wake(end_of(job)))
         parts.mirror.on_current(waits.wake_all)
+        parts.identity.credentials.operators.on_revoked(waits.token_revoked)
         notices = Notices(
             parts.broker,
             parts.polls,
@@ -324,6 +342,7 @@ class _Running:
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
             "outages": parts.outages.run(),
+            "pending-events": parts.pending_events.run(),
             "upkeep": parts.upkeep.run(),
             "changes": parts.changes.run(),
             "shared-state": parts.exports.shared.run(),

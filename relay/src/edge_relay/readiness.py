@@ -46,10 +46,6 @@ class Readiness:
         if not self._receipt_key.ready.is_set() or not all(one.is_set() for one in self._complete):
             raise BrokerUnavailable("credentials and desired state are being read")
 
-    def forget_layout(self) -> None:
-        """Read the layout again at the next check."""
-        self._layout_good_until = 0.0
-
     async def _check_layout(self) -> None:
         """Refuse while streams are missing or wrong, and while the broker can't be asked."""
         now = asyncio.get_running_loop().time()

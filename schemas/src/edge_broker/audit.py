@@ -8,7 +8,7 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -95,29 +95,15 @@ class Audit:
             after=None if after is None else dict(after),
             facts=_facts(facts),
         )
-        await self._send(_Message(audit_subject(kind, target, action), _dump(event), uuid.uuid4().hex))
+        await self._send(replace(_message(event), id=uuid.uuid4().hex))
 
     async def store(self, event: AuditEvent) -> None:
         """Store an event that was written with its change: several processes may, and the stream keeps one."""
-        subject = audit_subject(event.target_kind, event.target, event.action)
-        await self._send(_Message(subject, _dump(event), f"{subject}@{event.at.isoformat()}"))
+        await self._send(_message(event))
 
     async def complete(self, event: AuditEvent) -> None:
-        """Store an event unless it is stored: its process may have died, or have lost the answer to its change.
-
-        Args:
-            event: The last one of this action and target. `at` is the time of the change, not later than its event's.
-
-        Raises:
-            BrokerUnavailable: It can't be found out.
-        """
-        try:
-            last = await self.last(event.action, event.target_kind, event.target)
-        except JetStreamError as error:
-            log.warning("audit_event_lost", subject=event.action, error=str(error))
-            return
-        if (last is None or last.at < event.at) and datetime.now(UTC) - event.at < AUDIT_LIFE:
-            await self.store(event)
+        """Store an event unless it is stored; see `complete`."""
+        await complete(self._broker, event)
 
     async def record_after(
         self,
@@ -158,23 +144,9 @@ class Audit:
         stored = await append(self._broker, audit_subject(kind, target, action), _dump(event), after=after)
         return isinstance(stored, Appended)
 
-    async def last(self, action: str, kind: TargetKind, target: str) -> AuditEvent | None:
-        """The last event of this action and target; None if there is none. One that can't be read has its number only.
-
-        Raises:
-            JetStreamError: There is no such stream.
-            BrokerUnavailable: No answer.
-        """
-        message = await last_message(self._broker, AUDIT, audit_subject(kind, target, action))
-        if message is None:
-            return None
-        at = message.stored_at
-        unreadable = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
-        return _read(message.data, unreadable).model_copy(update={"sequence": message.sequence})
-
     async def _send(self, message: _Message) -> None:
         try:
-            await self._broker.store(message.subject, message.payload, {"Nats-Msg-Id": message.id})
+            await _publish(self._broker, message)
         except BrokerUnavailable:
             if len(self.unconfirmed) >= MAX_UNCONFIRMED:
                 dropped = self.unconfirmed.popleft()
@@ -192,16 +164,66 @@ class Audit:
             await self._send(self.unconfirmed.popleft())
 
 
+async def store_event(broker: Broker, event: AuditEvent) -> None:
+    """Store an event that was written with its change; the stream keeps one of several that are sent within minutes.
+
+    Raises:
+        JetStreamError: The stream refused it.
+        BrokerUnavailable: The outcome is unknown.
+    """
+    await _publish(broker, _message(event))
+
+
+async def complete(broker: Broker, event: AuditEvent) -> None:
+    """Store an event unless it is stored: its process may have died, or have lost the answer to its change.
+
+    Args:
+        broker: The connection.
+        event: The last one of this action and target.
+
+    Raises:
+        BrokerUnavailable: It can't be found out.
+    """
+    if datetime.now(UTC) - event.at >= AUDIT_LIFE:
+        return
+    try:
+        last = await last_event(broker, event.action, event.target_kind, event.target)
+        # Clocks of replicas differ: an earlier event of this action may have a later time.
+        if last is None or last.at != event.at:
+            await store_event(broker, event)
+    except JetStreamError as error:
+        log.warning("audit_event_lost", subject=event.action, error=str(error))
+
+
+async def last_event(broker: Broker, action: str, kind: TargetKind, target: str) -> AuditEvent | None:
+    """The last event of this action and target; None if there is none. One that can't be read has its number only.
+
+    Raises:
+        JetStreamError: There is no such stream.
+        BrokerUnavailable: No answer.
+    """
+    message = await last_message(broker, AUDIT, audit_subject(kind, target, action))
+    if message is None:
+        return None
+    try:
+        event = AuditEvent.model_validate_json(message.data)
+    except ValidationError:
+        unknown = Actor(kind=ActorKind.SYSTEM, name="unknown")
+        event = AuditEvent(at=message.stored_at, action=action, target_kind=kind, target=target, actor=unknown)
+    return event.model_copy(update={"sequence": message.sequence})
+
+
+async def _publish(broker: Broker, message: _Message) -> None:
+    await broker.store(message.subject, message.payload, {"Nats-Msg-Id": message.id})
+
+
+def _message(event: AuditEvent) -> _Message:
+    subject = audit_subject(event.target_kind, event.target, event.action)
+    return _Message(subject, _dump(event), f"{subject}@{event.at.isoformat()}")
+
+
 def _facts(facts: Mapping[str, Fact] | None) -> dict[str, Any] | None:
     return {name: value for name, value in (facts or {}).items() if value is not None} or None
-
-
-def _read(data: bytes, unreadable: AuditEvent) -> AuditEvent:
-    """The event, or `unreadable`: its number still counts, since what is stored next must be behind it."""
-    try:
-        return AuditEvent.model_validate_json(data)
-    except ValidationError:
-        return unreadable
 
 
 def _dump(event: AuditEvent) -> bytes:

@@ -5,7 +5,7 @@ that depends on the value needs the leader's.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import (
@@ -13,7 +13,7 @@ from edge_broker.connection.errors import (
     BrokerUnavailable,
     JetStreamError,
 )
-from edge_broker.jetstream.append import SequenceConflict, append
+from edge_broker.jetstream.append import SequenceConflict, append, life_of
 from edge_broker.jetstream.stored import last_message
 from edge_broker.jetstream.stream_info import subjects_with_messages
 from edge_broker.subjects import kv_stream, kv_subject
@@ -29,10 +29,15 @@ class RevisionConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A value with the revision that a swap must name; `value` is None where the key was deleted or has expired."""
+    """A value with the revision that a swap must name; `value` is None where the key was deleted or has expired.
+
+    Attributes:
+        ends_at: When the server removes the value; None if it stays.
+    """
 
     value: bytes | None
     revision: int
+    ends_at: datetime | None = None
 
 
 class Bucket:
@@ -57,7 +62,9 @@ class Bucket:
         if message is None:
             return Stored(None, 0)
         deleted = not _DELETE_MARKS.isdisjoint(message.headers)
-        return Stored(None if deleted else message.data, message.sequence)
+        life_s = life_of(message.headers)
+        ends_at = None if life_s is None else message.stored_at + timedelta(seconds=life_s)
+        return Stored(None if deleted else message.data, message.sequence, ends_at)
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match a subject pattern, deleted ones included: a mark of deletion is a message too.
@@ -74,21 +81,32 @@ class Bucket:
         prefix = kv_subject(self.name, "")
         return [subject.removeprefix(prefix) for subject in found]
 
-    async def put(self, key: str, value: bytes, *, revision: int | None = None, life: timedelta | None = None) -> int:
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        revision: int | None = None,
+        newest: int | None = None,
+        life: timedelta | None = None,
+    ) -> int:
         """Write a value and return its revision.
 
         Args:
             key: Subject tokens.
             value: The new value.
             revision: Write only if this is still the key's revision; 0 means the key must be new.
+            newest: Write only if this is still the highest revision in the bucket.
             life: Remove the value after this time.
 
         Raises:
-            RevisionConflict: The key has another revision. After an unknown outcome it may be the caller's own.
+            RevisionConflict: The key has another revision, or the bucket a newer one. After an unknown outcome it may
+                be the caller's own.
             BrokerUnavailable: The outcome is unknown.
         """
         life_s = None if life is None else int(life.total_seconds())
-        result = await append(self._broker, kv_subject(self.name, key), value, after=revision, life_s=life_s)
+        subject = kv_subject(self.name, key)
+        result = await append(self._broker, subject, value, after=revision, after_in_stream=newest, life_s=life_s)
         if isinstance(result, SequenceConflict):
             raise RevisionConflict(key)
         return result.sequence

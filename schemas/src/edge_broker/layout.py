@@ -1,7 +1,7 @@
 """Streams, buckets and consumers as they must be on the server; `apply` makes them so and reports what it can't change.
 
 Names are in `edge_broker.subjects`. Provisioning runs as user `admin`, never from relay or bridge; only the
-consumer of a queue is made by the executor, on first use of the queue.
+consumers of a queue are made by the executor or by a relay, when the queue gets its first job of a kind.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from edge_broker.jetstream.consumer_info import ConsumerConfig
 from edge_broker.jetstream.stream_info import StreamConfig, create_stream, stream_info, update_stream
 from edge_schemas.admin.policies import LIST_DAYS
 from edge_schemas.life.model import ENDED_RECORD_LIFE
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.polls import GRANT_WAIT_S
 
 OLDEST_SERVER = (2, 11, 0)
@@ -133,16 +134,16 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
     return [_without_none(config) for config in configs]
 
 
-def consumer_config(team: str | None, queue: str) -> ConsumerConfig:
-    """The durable pull consumer of a queue.
+def consumer_config(team: str | None, queue: str, kind: JobKind) -> ConsumerConfig:
+    """The durable pull consumer of the jobs of a kind in a queue.
 
     Limits are explicit: by default a queue stops without an error at 1,000 unconfirmed jobs, and rejects
     the 513th pull.
     """
     return {
-        "durable_name": subjects.consumer_name(team, queue),
-        "name": subjects.consumer_name(team, queue),
-        "filter_subject": subjects.queue_filter(team, queue),
+        "durable_name": subjects.consumer_name(team, queue, kind),
+        "name": subjects.consumer_name(team, queue, kind),
+        "filter_subject": subjects.kind_filter(team, queue, kind),
         "ack_policy": "explicit",
         "deliver_policy": "all",
         "ack_wait": GRANT_WAIT_S * _NS,
@@ -152,14 +153,14 @@ def consumer_config(team: str | None, queue: str) -> ConsumerConfig:
     }
 
 
-async def ensure_consumer(broker: Broker, team: str | None, queue: str) -> None:
-    """Make the consumer of a queue and wake the replicas that wait for it; nothing changes if it is there.
+async def ensure_consumer(broker: Broker, team: str | None, queue: str, kind: JobKind) -> None:
+    """Make the consumer of a kind in a queue and wake the replicas that wait for it; nothing changes if it is there.
 
     Raises:
         JetStreamError: A consumer of that name exists with another configuration.
         BrokerUnavailable: Try again.
     """
-    config = consumer_config(team, queue)
+    config = consumer_config(team, queue, kind)
     await consumer_info.ensure(broker, subjects.JOBS, config)
     await broker.publish(subjects.queue_notice(config["name"]))
 

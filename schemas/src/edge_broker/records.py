@@ -17,6 +17,7 @@ from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, PayloadTooLarge
 from edge_broker.ended_index import EndedIndex
+from edge_broker.kept_records import KeptRecords
 from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
 from edge_schemas.life.events import Event
 from edge_schemas.life.model import ENDED_RECORD_LIFE, JobRecord, JobState
@@ -32,7 +33,9 @@ MOVED_MARK_LIFE = timedelta(minutes=10)
 """A `create` that found no ended record may still be under way: for as long as a server keeps a silent connection, some
 six minutes. While the mark exists, it creates nothing."""
 
-BeforeChange = Callable[[JobRecord, JobRecord], Awaitable[None]]
+Change = tuple[JobRecord, JobRecord]
+"""A record before and after."""
+BeforeChange = Callable[[JobRecord, JobRecord], Awaitable[int | None]]
 """Awaited with the current record and its successor."""
 
 
@@ -52,10 +55,17 @@ class RecordUnreadable(EdgeError):
 
 
 class RecordStore:
-    """The records of all jobs, read through the stream leader."""
+    """The records of all jobs, read through the stream leader.
 
-    def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
+    Args:
+        broker: The connection.
+        kept: Records that a watch keeps up to date: their changes need no read. Without it, each change reads.
+        patience_s: How long a read or a change is retried.
+    """
+
+    def __init__(self, broker: Broker, *, kept: KeptRecords | None = None, patience_s: float = PATIENCE_S) -> None:
         self._broker = broker
+        self._kept = KeptRecords(max_bytes=0) if kept is None else kept
         self._bucket = Bucket(broker, RECORDS_BUCKET)
         self._ended = Bucket(broker, ENDED_BUCKET)
         self._index = EndedIndex(broker)
@@ -86,8 +96,12 @@ class RecordStore:
         except RecordUnreadable:
             return None
 
-    async def create(self, record: JobRecord) -> None:
+    async def create(self, record: JobRecord, *, is_new: bool = False) -> None:
         """Store the record of a new dispatch. A repeat after an unknown outcome succeeds.
+
+        Args:
+            record: What is stored.
+            is_new: Its id was made a moment ago, at random, so that no record of an ended job can have it.
 
         Raises:
             DispatchSeen: Another record with this id exists or existed recently.
@@ -98,7 +112,7 @@ class RecordStore:
         value, limit = _dump(record), self._broker.max_payload
         if len(value) > (room := limit - min(GROWTH_BYTES, limit // 4)):
             raise PayloadTooLarge(len(value), room)
-        if (await self._ended.get(record.id)).value is not None:
+        if not is_new and (await self._ended.get(record.id)).value is not None:
             raise DispatchSeen(record.id)
         try:
             await self._bucket.put(record.id, value, revision=0)
@@ -107,20 +121,23 @@ class RecordStore:
             if parse_record(record.id, stored.value) != record:
                 raise DispatchSeen(record.id) from None
 
-    async def change(self, job: str, event: Event, *, first: BeforeChange | None = None) -> tuple[JobRecord, JobRecord]:
+    async def change(self, job: str, event: Event, *, first: BeforeChange | None = None) -> Change:
         """Apply an event; returns the record before and after, the same object if nothing changed.
 
         Args:
             job: Its id.
             event: What happened.
             first: Awaited before each swap; if it raises, nothing changes. The swap may still fail because another
-                change was faster, so its effect must be harmless then.
+                change was faster, so its effect must be harmless then. If it returns a revision, the swap succeeds only
+                while this is the highest one in the bucket: what `first` has decided depends on other records.
 
         Raises:
             EdgeError: `transition` or `first` rejected the change, or the record can't be read (`RecordUnreadable`).
             BrokerUnavailable: The outcome is unknown; repeat it: events may be repeated.
         """
         retry = _Retry(self._patience_s)
+        if (changed := await self._change_kept(job, event, first)) is not None:
+            return changed
         while True:
             try:
                 before, revision = await self._read(job)
@@ -128,15 +145,35 @@ class RecordStore:
                 assert before is not None  # noqa: S101  # transition() refuses None
                 if after is not before:
                     assert before.state is not JobState.ENDED  # noqa: S101  # it may have no revision any more
-                    if first is not None:
-                        await first(before, after)
-                    await self._put(after, revision)
+                    await self._swap(before, after, revision, first)
             except RevisionConflict:
                 await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  # spreads racing writers, nothing secret
             except BrokerUnavailable as error:
                 await retry.pause(error)
             else:
                 return before, after
+
+    async def _change_kept(self, job: str, event: Event, first: BeforeChange | None) -> Change | None:
+        """Apply an event to the record as it was seen last; None if it has to be read.
+
+        It may be outdated. Only a swap that succeeds proves that it is not: neither a refusal nor "nothing to change".
+        """
+        if (kept := self._kept.take(job)) is None:
+            return None
+        with suppress(EdgeError, RevisionConflict):
+            before = parse_record(job, kept[0])
+            after = transition(before, event)
+            if before is not None and after is not before:
+                await self._swap(before, after, kept[1], first)
+                return before, after
+        return None
+
+    async def _swap(self, before: JobRecord, after: JobRecord, revision: int, first: BeforeChange | None) -> None:
+        newest = None if first is None else await first(before, after)
+        life = ENDED_RECORD_LIFE if after.state is JobState.ENDED else None
+        value = _dump(after)
+        written = await self._bucket.put(after.id, value, revision=revision, newest=newest, life=life)
+        self._kept.keep(after.id, value, written)
 
     async def move_ended(self, job: str) -> None:
         """Move the record of an ended job to the bucket of ended jobs; nothing changes if it was moved or is no such.
@@ -159,18 +196,12 @@ class RecordStore:
             await self._bucket.delete(job, revision=stored.revision, mark_life=MOVED_MARK_LIFE)
 
     async def _read(self, job: str) -> tuple[JobRecord | None, int]:
-        """A record and the revision for its swap, which an ended record has no use for.
-
-        In this order: a record is copied before it goes.
-        """
+        """A record and the revision for its swap. In this order: a record is copied before it goes."""
         stored = await self._bucket.get(job)
+        self._kept.keep(job, stored.value, stored.revision)
         if stored.value is not None:
             return parse_record(job, stored.value), stored.revision
         return parse_record(job, (await self._ended.get(job)).value), stored.revision
-
-    async def _put(self, record: JobRecord, revision: int) -> None:
-        life = ENDED_RECORD_LIFE if record.state is JobState.ENDED else None
-        await self._bucket.put(record.id, _dump(record), revision=revision, life=life)
 
 
 class _Retry:

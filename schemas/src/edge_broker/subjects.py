@@ -3,7 +3,10 @@
 Operators see these names in the `nats` command line.
 """
 
+from typing import NamedTuple
+
 from edge_schemas.wire.ids import decode_name, encode_name
+from edge_schemas.wire.jobs import JobKind
 
 JOBS = "EDGE_JOBS"
 LOGS = "EDGE_LOGS"
@@ -20,8 +23,6 @@ ACCESS_BUCKET = "edge_access"
 DESIRED_BUCKET = "edge_desired"
 BUNDLES_BUCKET = "edge_bundles"
 """Which versions of bundles are published; see `bundles.keys`."""
-DESIRED_QUEUES = "queue."
-"""The keys of queues in it begin with this; the name of the consumer follows."""
 POLICIES_BUCKET = "edge_policies"
 """What jobs may use of Airflow, by queue and site. No relay may write it."""
 ACCESSES_BUCKET = "edge_accesses"
@@ -49,43 +50,81 @@ WAITING_HEADER = "Edge-Waiting"
 """On a line about a job that waits: how many such lines there are with this one, and its main cause."""
 
 
-def job_subject(team: str | None, queue: str, job: str) -> str:
-    """The subject of a waiting job's message."""
-    return f"edge.jobs.{_team_token(team)}.{encode_name(queue)}.{job}"
+class JobSubject(NamedTuple):
+    """What the subject of a waiting job's message names."""
+
+    team: str | None
+    queue: str
+    kind: JobKind
+    job: str
+
+
+def job_subject(team: str | None, queue: str, kind: JobKind, job: str) -> str:
+    """The subject of a waiting job's message. Each kind but tasks has a part of its own."""
+    return f"edge.jobs.{_team_token(team)}.{encode_name(queue)}.{_kind_tokens(kind)}{job}"
 
 
 def queue_filter(team: str | None, queue: str) -> str:
     """All waiting jobs of a queue."""
-    return f"edge.jobs.{_team_token(team)}.{encode_name(queue)}.*"
+    return f"edge.jobs.{_team_token(team)}.{encode_name(queue)}.>"
 
 
-def consumer_name(team: str | None, queue: str) -> str:
-    """The durable consumer of a queue: the queue's name, after its team's if it has one."""
+def kind_filter(team: str | None, queue: str, kind: JobKind) -> str:
+    """All waiting jobs of a kind in a queue."""
+    return job_subject(team, queue, kind, "*")
+
+
+def queue_token(team: str | None, queue: str) -> str:
+    """A queue as one token, for keys and names of consumers: its name, after its team's if it has one."""
     return encode_name(queue) if team is None else f"{encode_name(team)}__{encode_name(queue)}"
 
 
-def parse_consumer_name(name: str) -> tuple[str | None, str]:
-    """Team and queue of a consumer that `consumer_name` named.
+def parse_queue_token(token: str) -> tuple[str | None, str]:
+    """Team and queue of a token that `queue_token` made.
 
     Raises:
         ValueError: It has another form.
     """
     # In an encoded name two hexadecimal digits follow each `_`.
-    team, apart, queue = name.partition("__")
-    return (decode_name(team), decode_name(queue)) if apart else (None, decode_name(name))
+    team, apart, queue = token.partition("__")
+    return (decode_name(team), decode_name(queue)) if apart else (None, decode_name(token))
 
 
-def parse_job_subject(subject: str) -> tuple[str | None, str, str]:
-    """Team, queue and job of a subject that `job_subject` made.
+def consumer_of(queue: str, kind: JobKind) -> str:
+    """The durable consumer of the jobs of a kind in a queue, by the queue's token. That of tasks has the queue's name.
+
+    No encoded name contains a `=`.
+    """
+    return queue if kind is JobKind.TASK else f"{queue}={kind}"
+
+
+def consumer_name(team: str | None, queue: str, kind: JobKind) -> str:
+    """The durable consumer of the jobs of a kind in a queue."""
+    return consumer_of(queue_token(team, queue), kind)
+
+
+def parse_consumer_name(name: str) -> tuple[str, JobKind]:
+    """Queue, as a token, and kind of a consumer that `consumer_name` named.
+
+    Raises:
+        ValueError: It is of no known kind.
+    """
+    queue, apart, kind = name.partition("=")
+    return queue, JobKind(kind) if apart else JobKind.TASK
+
+
+def parse_job_subject(subject: str) -> JobSubject:
+    """What a subject names that `job_subject` made.
 
     Raises:
         ValueError: It has another form.
     """
-    prefix, kind, team, queue, job = subject.split(".")
-    if (prefix, kind) != ("edge", "jobs"):
+    prefix, jobs, team, queue, *kinds, job = subject.split(".")
+    if (prefix, jobs) != ("edge", "jobs") or len(kinds) > 1 or JobKind.TASK in kinds:
         msg = f"{subject!r} is no subject of a job"
         raise ValueError(msg)
-    return (None if team == NO_TEAM else decode_name(team)), decode_name(queue), job
+    kind = JobKind(kinds[0]) if kinds else JobKind.TASK
+    return JobSubject(None if team == NO_TEAM else decode_name(team), decode_name(queue), kind, job)
 
 
 def log_subject(ti_id: str, try_number: int, job: str) -> str:
@@ -164,3 +203,7 @@ def queue_notice(consumer: str) -> str:
 
 def _team_token(team: str | None) -> str:
     return NO_TEAM if team is None else encode_name(team)
+
+
+def _kind_tokens(kind: JobKind) -> str:
+    return "" if kind is JobKind.TASK else f"{kind}."

@@ -70,6 +70,7 @@ class WatchedBucket:
         on_complete: Called each time that all keys are known.
 
     Attributes:
+        bucket: Its name.
         complete: Set while all keys are known; cleared when the connection is lost.
     """
 
@@ -83,8 +84,8 @@ class WatchedBucket:
         on_complete: OnComplete = lambda: None,
     ) -> None:
         self._broker = broker
-        self._bucket = bucket
-        self._on_change = on_change
+        self.bucket = bucket
+        self._listeners = [on_change]
         self._on_complete = on_complete
         self._known = dict.fromkeys(known, 0)
         self._position = 0
@@ -92,6 +93,19 @@ class WatchedBucket:
         self._reconnected = asyncio.Event()
         self.complete = asyncio.Event()
         broker.on_connection(self._reconnected.set)
+
+    def on_value(self, listener: OnChange) -> None:
+        """Call a further listener for each value and each deletion, from the next one on."""
+        self._listeners.append(listener)
+
+    @property
+    def position(self) -> int:
+        """The newest revision that was shown: what changed later is not known yet."""
+        return self._position
+
+    def revision(self, key: str) -> int:
+        """Of the value that was reported last for a key; 0 if it has none."""
+        return self._known.get(key, 0)
 
     async def run(self) -> None:
         """List and follow, without end."""
@@ -103,18 +117,18 @@ class WatchedBucket:
                 await self._follow()
                 delay_s = 0.1
             except (BrokerUnavailable, JetStreamError, WatchStopped, nats.errors.Error, TimeoutError) as error:
-                log.warning("bucket_watch_restarted", bucket=self._bucket, error=repr(error))
+                log.warning("bucket_watch_restarted", bucket=self.bucket, error=repr(error))
                 self.complete.clear()
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 5.0)
 
     async def _follow(self) -> None:
         """List, or continue, and follow the changes until the connection is lost."""
-        info, server = await stream_info(self._broker, kv_stream(self._bucket)), self._broker.server_id
+        info, server = await stream_info(self._broker, kv_stream(self.bucket)), self._broker.server_id
         after = self._position
         if self._source is None or not self._source.continues_in(server, info, after):
             self._source, after, self._position = None, 0, 0
-        watcher = await self._broker.watch(self._bucket, after=after)
+        watcher = await self._broker.watch(self.bucket, after=after)
         try:
             shown = await self._read(watcher)
             if not after:
@@ -152,9 +166,9 @@ class WatchedBucket:
             self._report(key, None)
 
     async def _tail(self, watcher: KeyValue.KeyWatcher) -> None:
-        following = asyncio.create_task(self._apply_all(watcher), name=f"watch-{self._bucket}")
-        reconnected = asyncio.create_task(self._reconnected.wait(), name=f"watch-{self._bucket}-reconnected")
-        checking = asyncio.create_task(self._check(), name=f"watch-{self._bucket}-check")
+        following = asyncio.create_task(self._apply_all(watcher), name=f"watch-{self.bucket}")
+        reconnected = asyncio.create_task(self._reconnected.wait(), name=f"watch-{self.bucket}-reconnected")
+        checking = asyncio.create_task(self._check(), name=f"watch-{self.bucket}-check")
         tasks = [following, reconnected, checking]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -190,13 +204,13 @@ class WatchedBucket:
             try:
                 last = await self._last_sequence()
             except BrokerUnavailable as error:
-                log.debug("bucket_watch_not_checked", bucket=self._bucket, error=str(error))
+                log.debug("bucket_watch_not_checked", bucket=self.bucket, error=str(error))
                 continue
             if last < seen:
                 raise WatchStopped(f"the stream ends with message {last}, but message {seen} was seen")
 
     async def _last_sequence(self) -> int:
-        return (await stream_info(self._broker, kv_stream(self._bucket)))["state"]["last_seq"]
+        return (await stream_info(self._broker, kv_stream(self.bucket)))["state"]["last_seq"]
 
     def _apply(self, entry: KeyValue.Entry) -> None:
         if entry.operation is None and entry.value is not None:
@@ -209,13 +223,14 @@ class WatchedBucket:
 
     def _report(self, key: str, value: bytes | None) -> None:
         """A value that a listener can't handle must not hide all others, now and at each further listing."""
-        try:
-            self._on_change(key, value)
-        except Exception:
-            log.exception("bucket_value_not_handled", bucket=self._bucket, key=key)
+        for listener in self._listeners:
+            try:
+                listener(key, value)
+            except Exception:
+                log.exception("bucket_value_not_handled", bucket=self.bucket, key=key)
 
     async def _stop(self, watcher: KeyValue.KeyWatcher) -> None:
         try:
             await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
         except (nats.errors.Error, ValueError) as error:
-            log.debug("bucket_watch_stop_failed", bucket=self._bucket, error=repr(error))
+            log.debug("bucket_watch_stop_failed", bucket=self.bucket, error=repr(error))

@@ -110,13 +110,16 @@ async def read_body(
         BodyTooLarge: It has more than `limit` bytes.
     """
     body = bytearray()
-    async with aclosing(body_parts(stream, stall_s=stall_s)) as parts:
-        async for part in parts:
-            if on_bytes is not None:
-                on_bytes(len(part))
-            body += part
-            if limit is not None and len(body) > limit:
-                raise BodyTooLarge
+    # No generator around the parts: most bodies are small and have arrived as a whole.
+    progress = None if stream.is_eof() else Progress(stall_s)
+    while part := await (stream.readany() if progress is None or stream.is_eof() else progress.step(stream.readany())):
+        if on_bytes is not None:
+            on_bytes(len(part))
+        body += part
+        if limit is not None and len(body) > limit:
+            raise BodyTooLarge
+        if progress is not None:
+            progress.moved(len(part))
     return bytes(body)
 
 

@@ -1,7 +1,7 @@
 """Ending tasks that use nats-py."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 
 CANCEL_AGAIN_S = 0.2
 
@@ -16,3 +16,20 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[object]]) -> None:
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
+
+
+async def finish_first(work: Coroutine[object, object, None], name: str) -> None:
+    """Run `work` to its end, however often the caller is cancelled meanwhile; the cancellation continues afterwards.
+
+    The work must bound its own time.
+    """
+    task = asyncio.create_task(work, name=name)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancellation = error
+    task.result()
+    if cancellation is not None:
+        raise cancellation

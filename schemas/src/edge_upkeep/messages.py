@@ -7,30 +7,35 @@ from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.stream_info import subjects_with_messages
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import JOBS
+from edge_schemas.wire.jobs import JobKind
+
+Line = tuple[str | None, str, JobKind]
+"""The jobs of one kind in a queue: team, plain name and kind."""
 
 
 class Consumers:
-    """The consumers of queues that are known to exist, since the connection was made."""
+    """The consumers that are known to exist, since the connection was made."""
 
     def __init__(self) -> None:
-        self._known: set[tuple[str | None, str]] = set()
-        self._making: defaultdict[tuple[str | None, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._known: set[Line] = set()
+        self._making: defaultdict[Line, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def clear(self) -> None:
         """Nothing is known of another server."""
         self._known.clear()
 
-    async def ensure(self, broker: Broker, team: str | None, queue: str) -> None:
-        """Make the consumer of a queue; callers for the same queue continue in the order in which they came.
+    async def ensure(self, broker: Broker, team: str | None, queue: str, kind: JobKind) -> None:
+        """Make the consumer of a kind in a queue; callers for the same one continue in the order in which they came.
 
         Raises:
             JetStreamError: A consumer of that name exists with another configuration.
             BrokerUnavailable: Try again.
         """
-        async with self._making[team, queue]:
-            if (team, queue) not in self._known:
-                await ensure_consumer(broker, team, queue)
-                self._known.add((team, queue))
+        line = (team, queue, kind)
+        async with self._making[line]:
+            if line not in self._known:
+                await ensure_consumer(broker, *line)
+                self._known.add(line)
 
 
 async def jobs_with_message(broker: Broker, subjects: str) -> set[str]:

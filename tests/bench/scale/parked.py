@@ -14,6 +14,7 @@ from bench.relay import LATENCY_JOBS, Client, Stand, latency, stand
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import JOBS, consumer_name
 from edge_relay.standalone import tls
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 
 WORKERS = 1000
@@ -32,7 +33,9 @@ async def measure(directory: Path) -> list[Row]:
     """Its rows of the page."""
     rows = [await _bare(directory / "bare")]
     async with stand(directory) as one:
-        rows += [*await _idle(one), *await _many_queues(one)]
+        clients = [await one.client(number) for number in range(WORKERS)]
+        rows += await idle_cost(one, clients, consumer_name(None, one.queue, JobKind.TASK), f"{WORKERS} idle workers")
+        rows += await _many_queues(one)
         rows.append(
             (
                 f"publish → grant, {WORKERS} parked, median / p99 of {LATENCY_JOBS}",
@@ -50,14 +53,13 @@ async def _bare(directory: Path) -> Row:
     return f"bare aiohttp server, {WORKERS} polls that wait, {polls / IDLE_S:.0f} polls/s", _share(used)
 
 
-async def _idle(one: Stand) -> list[Row]:
-    """CPU of both servers while all workers poll and no job comes."""
-    clients = [await one.client(number) for number in range(WORKERS)]
+async def idle_cost(one: Stand, clients: Sequence[Client], consumer: str, what: str) -> list[Row]:
+    """CPU of both servers while all these clients poll for jobs of a consumer and none comes."""
     async with _polling([partial(_poll, client) for client in clients]) as count:
         polls, [relay, nats] = await _use(count, one.pid, one.nats_pid)
-        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, one.queue)}")
+        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer}")
     return [
-        (f"relay, {WORKERS} idle workers, {polls / IDLE_S:.0f} polls/s", _share(relay)),
+        (f"relay, {what}, {polls / IDLE_S:.0f} polls/s", _share(relay)),
         ("nats-server, same", _share(nats)),
         ("open pull requests at the queue's consumer, same", str(info["num_waiting"])),
     ]
@@ -105,7 +107,7 @@ async def _many_queues(one: Stand) -> list[Row]:
     """A worker with one slot serves many queues that all have jobs."""
     queues = tuple(f"many-{number}" for number in range(QUEUES))
     for queue in queues:
-        await ensure_consumer(one.executor, None, queue)
+        await ensure_consumer(one.executor, None, queue, JobKind.TASK)
     client = await one.client(20_000_000, queues)
     await client.poll(poll_timeout_s=0)
     for queue in queues * JOBS_OF_A_QUEUE:
@@ -120,7 +122,7 @@ async def _many_queues(one: Stand) -> list[Row]:
     used = cpu_seconds(one.pid) - before
     deliveries = 0
     for queue in queues:
-        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, queue)}")
+        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, queue, JobKind.TASK)}")
         deliveries += info["delivered"]["consumer_seq"]
     await eventually(partial(_is_empty, one, queues))
     return [
@@ -131,7 +133,7 @@ async def _many_queues(one: Stand) -> list[Row]:
 
 async def _is_empty(one: Stand, queues: tuple[str, ...]) -> bool:
     for queue in queues:
-        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, queue)}")
+        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, queue, JobKind.TASK)}")
         if info["num_pending"] or info["num_ack_pending"]:
             return False
     return True

@@ -25,6 +25,7 @@ from edge_relay.standalone import tls
 from edge_schemas.life.events import Start
 from edge_schemas.life.model import new_record
 from edge_schemas.life.transition import transition
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.routes import READYZ
 from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret, new_secret
 from support.nats.server import PASSWORDS, connected, eventually, free_port, running_server
@@ -154,7 +155,7 @@ async def stand(directory: Path) -> AsyncIterator[Stand]:
         forwarding(nats.url) as forwarder,
         connected(nats, ADMIN) as broker,
     ):
-        await ensure_consumer(broker, None, QUEUE)
+        await ensure_consumer(broker, None, QUEUE, JobKind.TASK)
         relay = RelayProcess(directory, f"nats://127.0.0.1:{forwarder.port}")
         try:
             await relay.start()

@@ -9,6 +9,7 @@ import pytest
 
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire import routes
+from faults.orders.waiting import has_polled, serves_again
 from support.nats.server import eventually
 from support.system.site import Machine, Site
 
@@ -43,18 +44,6 @@ async def _started(worker: Machine) -> None:
     )
 
 
-async def _has_polled(site: Site, worker: Machine, *, after: float) -> None:
-    async def polled() -> bool:
-        entry = await site.edge.relays[0].parts.workers.get(worker.identity.enrollment.worker)
-        return entry is not None and entry.agent.last_poll_at.timestamp() > after
-
-    await eventually(polled, timeout_s=60, what="the worker polls again")
-
-
-async def _is_ready(site: Site) -> bool:
-    return (await site.edge.call("GET", routes.READYZ)).status == 200
-
-
 # nats-py leaves the connection open that it cannot replace.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_pause_survives_restarts_of_everything(site: Site, worker: Machine) -> None:
@@ -62,13 +51,13 @@ async def test_a_pause_survives_restarts_of_everything(site: Site, worker: Machi
     job = await site.publish(site.prepare(worker, parts=1, pause_s=0))
     await site.stop_relay()
     await site.start_relay()
-    await _has_polled(site, worker, after=time.time())
+    await has_polled(site, worker, after=time.time())
     await site.server.stop(kill=True)
     await site.server.start()
-    await eventually(lambda: _is_ready(site), timeout_s=30, what="the relay serves again")
+    await serves_again(site)
     await worker.kill_agent()
     await _started(worker)
-    await _has_polled(site, worker, after=time.time())
+    await has_polled(site, worker, after=time.time())
     assert (await site.record(job)).state is JobState.WAITING
     assert worker.events()[-1]["event"] != "job_granted"
     assert (await _order(site, worker, "resume"))["availability"] == "active"
@@ -86,7 +75,7 @@ async def test_slots_and_queues_change_at_run_time(site: Site, worker: Machine) 
     assert (await _order(site, worker, "set-queues", queues=["elsewhere"]))["queues"] == ["elsewhere"]
     site.flag(running.id).touch()
     assert (await site.ended(running)).outcome is not None
-    await _has_polled(site, worker, after=time.time())
+    await has_polled(site, worker, after=time.time())
     assert (await site.record(waits)).state is JobState.WAITING
     await _order(site, worker, "set-queues", as_enrolled=True)
     assert (await site.ended(waits)).outcome is not None
@@ -107,7 +96,7 @@ async def test_a_site_is_drained_and_its_worker_stays_idle_when_it_is_started_ag
     assert (await site.ended(job)).outcome is not None
     waits = await site.publish(site.prepare(worker, parts=1, pause_s=0))
     await _started(worker)
-    await _has_polled(site, worker, after=time.time())
+    await has_polled(site, worker, after=time.time())
     assert (await site.record(waits)).state is JobState.WAITING
     resumed = {**body, "action": {"do": "resume"}}
     assert (await site.edge.admin("POST", routes.ADMIN_SITE_ACTIONS, resumed)).json["changed"] == [place]

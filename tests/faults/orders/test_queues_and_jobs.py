@@ -10,6 +10,7 @@ from edge_broker.jetstream.stored import last_message
 from edge_broker.subjects import LOGS, waiting_log_subject
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire import routes
+from faults.orders.waiting import has_polled, serves_again
 from support.nats.server import eventually
 from support.relay.edge import Reply
 from support.system.site import Machine, Site
@@ -34,18 +35,6 @@ async def _order(site: Site, worker: Machine, do: str, **more: object) -> Reply:
     return reply
 
 
-async def _has_polled(site: Site, worker: Machine, *, after: float) -> None:
-    async def polled() -> bool:
-        entry = await site.edge.relays[0].parts.workers.get(worker.identity.enrollment.worker)
-        return entry is not None and entry.agent.last_poll_at.timestamp() > after
-
-    await eventually(polled, timeout_s=60, what="the worker polls again")
-
-
-async def _is_ready(site: Site) -> bool:
-    return (await site.edge.call("GET", routes.READYZ)).status == 200
-
-
 # nats-py leaves the connection open that it cannot replace.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_paused_queue_grants_nothing_over_restarts_and_what_runs_goes_on(site: Site, worker: Machine) -> None:
@@ -57,11 +46,11 @@ async def test_a_paused_queue_grants_nothing_over_restarts_and_what_runs_goes_on
     await site.start_relay()
     await site.server.stop(kill=True)
     await site.server.start()
-    await eventually(lambda: _is_ready(site), timeout_s=30, what="the relay serves again")
-    await _has_polled(site, worker, after=time.time())
+    await serves_again(site)
+    await has_polled(site, worker, after=time.time())
     site.flag(running.id).touch()
     assert (await site.ended(running)).outcome is not None
-    await _has_polled(site, worker, after=time.time())
+    await has_polled(site, worker, after=time.time())
     assert (await site.record(waits)).state is JobState.WAITING
     why = await site.edge.admin("GET", routes.ADMIN_JOB_WHY.format(job=waits.id))
     assert why.json["causes"][0]["code"] == "queue_paused", why.body

@@ -1,4 +1,4 @@
-"""A server that closes each connection for good, as it does when an account is over its limits."""
+"""A server that closes each connection for good, as it does when an account is over its limits, or ends its start."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,22 +15,36 @@ LIMIT = b"-ERR 'maximum account active connections exceeded'\r\n"
 
 
 class Refusing:
-    """Takes connections and, while it refuses, ends each one after its first subscription."""
+    """Takes connections and, while it refuses, ends each one after its first subscription.
+
+    Attributes:
+        greets: Whether it starts a connection; else it refuses each at its start, and waits for the client to close it.
+        connections: How many it has accepted.
+        stand: Those that no client has closed.
+    """
 
     def __init__(self) -> None:
         self.refuses = True
+        self.greets = True
         self.url = ""
+        self.connections = 0
+        self.stand: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        self.connections += 1
+        self.stand.add(writer)
         writer.write(INFO)
         try:
             while line := await reader.readline():
                 if line.startswith(b"PING"):
-                    writer.write(b"PONG\r\n")
+                    writer.write(b"PONG\r\n" if self.greets else LIMIT)
                 if line.startswith(b"SUB") and self.refuses:
                     writer.write(LIMIT)
+        except ConnectionError:
+            pass  # the client has ended it at once
         finally:
+            self.stand.discard(writer)
             writer.close()
 
 
@@ -63,3 +77,18 @@ async def test_it_is_asked_again_ever_later_and_taken_up_once_it_allows(server: 
                 return broker.connected
 
             await eventually(stands)
+
+
+async def test_attempts_to_reconnect_that_fail_leave_no_connection(server: Refusing) -> None:
+    """A relay reconnects five times a second; nats-py keeps the connection of each attempt that fails at its start."""
+    server.refuses = False
+    async with Broker(BrokerSettings((server.url,), "relay", "x")) as broker:
+        await broker.wait_connected(10)
+        server.greets = False
+        [first] = server.stand
+        first.close()
+        await eventually(lambda: server.connections >= 4)
+        assert len(server.stand) <= 2, "that of this attempt, and of the last one if its end is on the way"
+        server.greets = True
+        await broker.wait_connected(10)
+        await eventually(lambda: len(server.stand) == 1)

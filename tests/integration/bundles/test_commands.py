@@ -36,7 +36,7 @@ def test_a_configured_bundle_is_published_shown_and_listed(run: Run, nats: Nats,
 
     status, out, _ = run("list")
     head, *rows = [re.split(r"  +", line) for line in out.splitlines()]
-    assert head == ["BUNDLE", "DIGEST", "FILES", "BYTES", "PUBLISHED", "KNOWN AS"]
+    assert head == ["BUNDLE", "DIGEST", "FILES", "BYTES", "PUBLISHED", "ALSO KNOWN AS"]
     assert [row[:4] for row in rows] == [
         ["dags", again["digest"][:12], "current", "3"],
         ["dags", digest[1][:12], "2", "145"],

@@ -127,6 +127,10 @@ def test_without_nats_the_last_version_stays(nats: Nats, bundle_folder: Path, mo
     kept = version_of(made)
     (bundle_folder / "helper.py").write_text("ANSWER = 2\n")
     monkeypatch.setattr("edge_bridge.bundles.connection.CONNECT_S", 0.3)
+    counted: list[tuple[str, object]] = []
+    monkeypatch.setattr(
+        "airflow.observability.stats.Stats.incr", staticmethod(lambda name, tags: counted.append((name, tags)))
+    )
     with monkeypatch.context() as away:
         away.setenv("AIRFLOW__EDGE_RELAY__NATS_URLS", f"nats://127.0.0.1:{free_port()}")
         for one in (made, bundle()):
@@ -136,10 +140,12 @@ def test_without_nats_the_last_version_stays(nats: Nats, bundle_folder: Path, mo
             [event] = [log for log in logs if log["event"] == "bundle_not_published"]
             assert (event["log_level"], event["kept"]) == ("error", kept)
             assert "no connection to NATS" in event["error"]
+            assert counted.pop() == ("edge_relay.bundle_not_published", {"bundle_name": one.name})
             assert version_of(one) == kept
             assert (one.path / "helper.py").read_text() == "ANSWER = 1\n"
     made.refresh()
     assert version_of(made) != kept
+    assert counted == []
     assert [one.digest for one in entries(nats).current] == [version_of(made)]
 
 

@@ -148,6 +148,8 @@ async def test_one_job_says_why_it_waits(dashboard: Dashboard) -> None:
     await expect(page.get_by_role("region", name="Why it waits")).to_contain_text("are full")
     await expect(page.get_by_role("region", name="Timeline")).to_contain_text("dispatched by Airflow")
     await expect(page.get_by_role("link", name=re.compile("Open in Airflow"))).to_be_visible()
+    code = page.get_by_text("version 4f0c2a91b7d3 of dags, with the packages of gpu.txt")
+    await expect(code).to_have_attribute("title", "4f0c2a91b7d3" + "0" * 52)
 
 
 async def test_dead_letters_and_the_audit(dashboard: Dashboard) -> None:

@@ -12,6 +12,7 @@ import orjson
 from edge_broker import subjects
 from edge_broker.layout import ensure_consumer
 from edge_broker.permissions import ADMIN, OPERATOR
+from edge_schemas.wire.jobs import JobKind
 from support.nats.nats_cli import Backup, Cli, command_line
 from support.nats.queue_scene import BUSY, LOG, UNSERVED, Scene, queue_scene
 from support.nats.server import eventually
@@ -67,12 +68,12 @@ class Page:
 
     async def all_subjects(self) -> None:
         waiting = (self.scene.granted, *self.scene.waiting)
-        expected = {subjects.job_subject(job.team, job.queue, job.id) for job in waiting}
+        expected = {subjects.job_subject(job.team, job.queue, job.kind, job.id) for job in waiting}
         assert set(await self.operator.subjects("EDGE_JOBS")) == expected
 
     async def subjects_of_a_queue(self) -> None:
         found = await self.operator.subjects("EDGE_JOBS", f"edge.jobs.-.{QUEUE}.*")
-        assert set(found) == {subjects.job_subject(None, UNSERVED, job.id) for job in self.scene.waiting}
+        assert set(found) == {subjects.job_subject(None, UNSERVED, JobKind.TASK, job.id) for job in self.scene.waiting}
 
     async def stream_state(self) -> None:
         state = (await self.operator.api("STREAM.INFO.EDGE_JOBS"))["state"]
@@ -226,7 +227,7 @@ ACTS: dict[str, Act] = {
     "nats consumer report EDGE_JOBS": Page.consumer_report,
     "nats stream subjects EDGE_JOBS": Page.all_subjects,
     "nats stream subjects EDGE_JOBS 'edge.jobs.-.gpu_2Elarge.*' --names": Page.subjects_of_a_queue,
-    "nats stream subjects EDGE_JOBS 'edge.jobs.-.QUEUE.*'": Page.subjects_of_a_queue,
+    "nats stream subjects EDGE_JOBS 'edge.jobs.-.QUEUE.>'": Page.subjects_of_a_queue,
     "nats stream state EDGE_JOBS": Page.stream_state,
     READ_RECORDS: Page.all_records,
     "nats stream get EDGE_JOBS --last-for 'edge.jobs.-.gpu_2Elarge.JOB' --json": Page.waiting_job,
@@ -282,7 +283,7 @@ async def test_each_command_is_answered(tmp_path: Path) -> None:
 async def test_a_paused_queue_grants_nothing_until_it_is_resumed(tmp_path: Path) -> None:
     async with running_edge(tmp_path) as edge, command_line(edge.server, OPERATOR) as operator:
         one = await agent(edge)
-        await ensure_consumer(edge.broker, None, BUSY)
+        await ensure_consumer(edge.broker, None, BUSY, JobKind.TASK)
         until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         await operator.api(f"CONSUMER.PAUSE.EDGE_JOBS.{BUSY}", {"pause_until": until})
         job = await publish(edge.broker, consumer=False)

@@ -44,7 +44,7 @@ async def test_the_examples_do_what_the_page_says(tmp_path: Path) -> None:
         token = await edge.access_token_for("shop", role=Role.PRODUCER, queues=["orders"])
         (tmp_path / "producer.header").write_text(f"Authorization: Bearer {token}\n")
         known = {"RELAY": edge.relays[0].workers_url, "CURL_CA_BUNDLE": str(edge.ca), "JOB": ""}
-        submit, batch, status, log, listing, figures, cancel = examples()
+        submit, batch, status, why, log, listing, figures, cancel = examples()
 
         async def answer(command: str) -> Any:
             return json.loads(await run(command, tmp_path, **known))
@@ -56,6 +56,8 @@ async def test_the_examples_do_what_the_page_says(tmp_path: Path) -> None:
         reused, command = (await answer(batch))["jobs"]
         assert reused["code"] == "key_reused"
         assert command["is_new"]
+
+        assert (await answer(why))["causes"][0]["code"] == "no_worker"
 
         consumer = await agent(edge, queue="orders")
         await publish_message(edge, known["JOB"])

@@ -1,7 +1,9 @@
 """The shell consumer of the documentation with a real relay: enrol, poll, start, work, log, finish, release, stop."""
 
 import asyncio
+import base64
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -31,13 +33,15 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
 
 
 @asynccontextmanager
-async def consuming(edge: Edge, state: Path, command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def consuming(
+    edge: Edge, state: Path, command: str, path: str = os.environ["PATH"]
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """The script, with a shell command as its work; a test may stop it with SIGTERM."""
     token = await edge.token(queue=QUEUE)
     log = _prepare(state, token)
     process = await asyncio.create_subprocess_exec(
         *(str(SCRIPT), edge.relays[0].workers_url, str(state), "sh", "-c", command),
-        env={"PATH": os.environ["PATH"], "CURL_CA_BUNDLE": str(edge.ca)},
+        env={"PATH": path, "CURL_CA_BUNDLE": str(edge.ca)},
         stdout=log,
         stderr=log,
         start_new_session=True,
@@ -61,7 +65,38 @@ def _prepare(state: Path, token: str) -> BinaryIO:
 
 def test_it_is_short() -> None:
     """A page may promise that it can be read at once."""
-    assert len(SCRIPT.read_text().splitlines()) <= 60
+    assert len(SCRIPT.read_text().splitlines()) <= 64
+
+
+async def test_a_missing_program_is_named(tmp_path: Path) -> None:
+    """Without this, the script would enrol, be granted a job, and stop in the middle of it."""
+    found = shutil.which("curl")
+    assert found is not None
+    (tmp_path / "curl").symlink_to(found)
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", str(SCRIPT), "https://127.0.0.1:1", str(tmp_path), "true"),
+        env={"PATH": str(tmp_path)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert (process.returncode, said) == (69, b"jq is missing\n")
+
+
+@pytest.mark.timeout(90)
+async def test_a_report_that_does_not_arrive_is_repeated(edge: Edge, tmp_path: Path) -> None:
+    """A link that is cut for longer than curl tries must not cost the result: the work would be done again."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    curl = programs / "curl"
+    cut = f'case "$*" in */finish*) [ -e {programs}/cut ] || {{ touch {programs}/cut; exit 7; }} ;; esac'
+    curl.write_text(f'#!/bin/sh\n{cut}\nexec {shutil.which("curl")} "$@"\n')
+    curl.chmod(0o755)
+    shop = await producer(edge, QUEUE)
+    async with consuming(edge, tmp_path / "consumer", "echo 42 > $RESULT", f"{programs}:{os.environ['PATH']}"):
+        status = (await shop.status(await shop.submitted(), wait=40)).json
+    assert (status["state"], status["attempt"]) == ("ended", 1)
+    assert base64.b64decode(status["outcome"]["result"]["data"]) == b"42\n"
+    assert (programs / "cut").exists()
 
 
 @pytest.mark.timeout(90)

@@ -27,6 +27,7 @@ from edge_relay.serve import serving
 from edge_relay.settings import Settings
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from edge_service.findings import Status
@@ -67,7 +68,7 @@ async def centre(airflow: RealAirflow, tmp_path_factory: pytest.TempPathFactory)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(running_server(folder / "nats"))
         admin = await stack.enter_async_context(connected(server, ADMIN))
-        await ensure_consumer(admin, None, QUEUE)
+        await ensure_consumer(admin, None, QUEUE, JobKind.TASK)
         keeper = await stack.enter_async_context(running_keeper(keeper_settings(server, airflow)))
         await _enrol(admin)
         options = _options(folder, server, keeper)

@@ -21,14 +21,15 @@ from edge_broker.bundles.publishing import BundlePublisher, Wanted
 from edge_broker.connection.broker import Broker
 from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.layout import LayoutSettings, apply
-from edge_broker.permissions import ADMIN, KEEPER
-from edge_broker.subjects import BUNDLES, BUNDLES_BUCKET, kv_stream
+from edge_broker.permissions import KEEPER
+from edge_broker.subjects import BUNDLES
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.bundles.manifest import BundleFile, manifest_of
 from edge_service.findings import Finding, Status
 from support.airflow import airflow_home
 from support.bundles.airflow_bundles import LOCAL
-from support.nats.server import PASSWORDS, connected, running_server
+from support.bundles.empty import nothing_published
+from support.nats.server import PASSWORDS, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,9 +50,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nats
 @pytest_asyncio.fixture(loop_scope="module")
 async def broker(server: NatsServer) -> AsyncIterator[Broker]:
     """With nothing published."""
-    async with connected(server, ADMIN) as admin:
-        for stream in (BUNDLES, kv_stream(BUNDLES_BUCKET)):
-            await admin.api(f"STREAM.PURGE.{stream}")
+    async with nothing_published(server) as admin:
         yield admin
 
 
@@ -154,16 +153,26 @@ async def test_a_store_that_is_nearly_full(server: NatsServer, broker: Broker) -
 async def test_the_command_removes_what_is_old_and_a_trial_removes_nothing(
     broker: Broker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Run in a thread: it has an event loop of its own."""
+    """Each version that is not needed is named with the time from which it is removed; a trial notes no time.
+
+    Run in a thread: it has an event loop of its own.
+    """
 
     async def prune(**options: object) -> str:
         await asyncio.to_thread(cli.prune, Namespace(**{"dry_run": False, "older_than": None, **options}))
         return capsys.readouterr().out
 
     old, current = await publish(broker, "one"), await publish(broker, "two")
-    assert f"kept for now: {BUNDLE} {old}" in await prune()
+    said = await prune(dry_run=True)
+    assert f"kept for now: {BUNDLE} {old}" in said
+    assert "not needed; removed 24 h after the next search" in said
+    said = await prune()
     bundles = PublishedBundles(broker)
     (entry,) = [entry for entry in await bundles.versions(BUNDLE) if entry.digest == old]
+    assert entry.unneeded_since is not None
+    assert f"removed from {entry.unneeded_since + timedelta(days=1):%Y-%m-%d %H:%M:%S} UTC on" in said
+    assert "kept for now: 1 version; a version is removed once it was not needed for 24 h" in said
+    assert await prune(dry_run=True) == said.replace("removed: 0", "would be removed: 0")
     before = datetime.now(UTC) - timedelta(hours=1)
     await bundles.put(entry.model_copy(update={"unneeded_since": before, "at": before}))
     assert "removed: 0 versions" in await prune()

@@ -23,6 +23,7 @@ from edge_broker.subjects import DEAD, DESIRED_BUCKET, JOBS, kv_stream
 from edge_relay import cli
 from edge_relay.standalone import nats_config, nats_server, tls
 from edge_relay.standalone.nats_server import NatsServer, find_binary
+from edge_schemas.wire.jobs import JobKind
 from edge_service.findings import Status
 from edge_ui.paths import UI_PAGE
 from integration.doctor.conftest import (
@@ -399,7 +400,7 @@ async def _gate(date: str | None, pages: Mapping[str, str] = MappingProxyType({}
 
 
 async def _change_consumer(centre: Centre, **changes: Any) -> None:
-    config = consumer_config(None, QUEUE) | changes
+    config = consumer_config(None, QUEUE, JobKind.TASK) | changes
     call = f"CONSUMER.CREATE.{JOBS}.{QUEUE}.{config['filter_subject']}"
     await centre.admin.api(call, {"stream_name": JOBS, "config": config})
 

@@ -93,7 +93,7 @@ class Edge:
         return found
 
     async def message(self, record: JobRecord) -> dict[str, Any] | None:
-        subject = job_subject(record.team, record.queue, record.id)
+        subject = job_subject(record.team, record.queue, record.kind, record.id)
         try:
             answer = await self.broker.api(f"STREAM.MSG.GET.{JOBS}", {"last_by_subj": subject})
         except JetStreamError as error:
@@ -104,7 +104,7 @@ class Edge:
         return message
 
     async def drop_message(self, record: JobRecord) -> None:
-        subject = job_subject(record.team, record.queue, record.id)
+        subject = job_subject(record.team, record.queue, record.kind, record.id)
         await self.broker.api(f"STREAM.PURGE.{JOBS}", {"filter": subject})
 
     async def do(self, job: str, event: Event) -> JobRecord:

@@ -14,7 +14,7 @@ from edge_broker.subjects import JOBS, consumer_name
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.events import GiveUp, Redrive
 from edge_schemas.life.model import JobState
-from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.jobs import Job, JobKind, TaskWork
 from support.airflow.airflow_home import dag_run, set_task, task_rows
 from support.nats.server import eventually
 
@@ -36,7 +36,7 @@ async def test_a_task_becomes_a_job_without_a_token(centres: Centres, edge: Any)
         assert isinstance(published.work, TaskWork)
         assert (published.work.core_executor, published.work.airflow_version) == ("LocalExecutor", airflow.__version__)
         assert b"token" not in base64.b64decode(message["data"])
-        consumer = await edge.broker.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, 'plant 1')}")
+        consumer = await edge.broker.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, 'plant 1', JobKind.TASK)}")
         assert consumer["num_pending"] == 1
         assert centre.executor.slots_occupied == 0
 
@@ -159,7 +159,7 @@ async def test_a_parked_job_is_explained_and_redriven(centres: Centres, edge: An
         await centre.beats_until(lambda: [n for n in notes if "no such runtime 4" in (n.extra or "")])
         centre.compare()
         assert await edge.message(record) is None
-        await edge.do(job, Redrive(datetime.now(UTC)))
+        await edge.do(job, Redrive("fixed", datetime.now(UTC)))
         await eventually(lambda: edge.message(record), what="a message again")
         assert task_rows(dag.dag_id)["t0"].state == "queued"
 

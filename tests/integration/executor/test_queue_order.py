@@ -20,11 +20,11 @@ from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.jetstream.stream_info import subjects_with_messages
 from edge_broker.permissions import EXECUTOR
-from edge_broker.subjects import JOBS, queue_filter
+from edge_broker.subjects import JOBS, consumer_name, queue_filter
 from edge_schemas.life.events import Expire, Withdraw
 from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.jobs import Job, JobKind, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_service.tracing import Spans
 from support.nats.server import PASSWORDS, eventually
@@ -299,6 +299,21 @@ async def test_released_jobs_do_not_hold_up_the_others(site: Edge, background: B
                 assert (await worker.start(grant)).status < 300
                 taken.append(grant["job"]["id"])
     assert sorted(taken) == sorted(ids(jobs[AHEAD + 1 :]))
+
+
+async def test_free_slots_of_workers_of_commands_release_no_tasks(site: Edge, background: Background) -> None:
+    """Nor callbacks that they do not accept; the tasks keep their order until a worker of tasks polls."""
+    other = await agent(site)
+    polling = asyncio.create_task(other.poll(kinds=["command"], free=8))
+    commands = consumer_name(None, "default", JobKind.COMMAND)
+    await eventually(lambda: background._demand.free(commands) == 8, what="the executor knows of the slots")
+    jobs = [weighted(1) for _ in range(10)]
+    high = weighted(100)
+    await hand_out(background, jobs)
+    await hand_out(background, [high])
+    assert await messages(site) == AHEAD
+    assert (await take(await agent(site), AHEAD + 1))[-1] == high.id
+    polling.cancel()
 
 
 async def test_an_operators_limit_holds_at_a_worker_with_many_free_slots(site: Edge, background: Background) -> None:

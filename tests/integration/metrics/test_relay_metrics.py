@@ -27,7 +27,7 @@ from edge_schemas.life.events import AnswerWrite
 from edge_schemas.life.model import JobState, WriteAnswer
 from edge_schemas.wire import routes
 from edge_schemas.wire.ids import encode_name
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.workers import EnrollTokenRequest, SecretKind, WorkerState, new_secret
 from support.nats.server import eventually
@@ -170,8 +170,8 @@ class Story:
             assert (await agent.finish(granted.job, replica=again, exit_code=0)).status == 204
         assert began >= started
 
-    async def release(self, agent: Agent, granted: Granted, replica: int = 0, *, counted: bool = True) -> None:
-        assert (await agent.release(granted.grant, replica=replica, counted=counted)).status == 204
+    async def release(self, agent: Agent, granted: Granted, replica: int = 0, **body: Any) -> None:
+        assert (await agent.release(granted.grant, replica=replica, **body)).status == 204
         self.ledgers[replica].count("edge_relay_releases_total", **labels(granted.queue))
 
     async def call(self, agent: Agent, job: str, path: str, about: str, outcome: str, *, replica: int = 0) -> None:
@@ -205,7 +205,7 @@ async def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         observed = ObservedEdge(edge.server, edge.relays, edge.ca, edge.broker, edge.access_token)
         observed.ledgers = [Ledger(), Ledger()]
         for queue in (ALPHA, BETA, GAMMA):
-            await ensure_consumer(edge.broker, queue[0] or None, queue[1])
+            await ensure_consumer(edge.broker, queue[0] or None, queue[1], JobKind.TASK)
         async with observed:
             yield Story(observed, gate)
 
@@ -221,7 +221,7 @@ def without_bundles(ledger: Ledger) -> None:
 
 def at_rest(ledger: Ledger, certificate: Path) -> None:
     """What is there before anything happens, and what cannot be told in advance."""
-    for reason in ("unwanted", "poll_gone", "not_served", "already_held", "not_allowed"):
+    for reason in ("unwanted", "poll_gone", "not_served", "already_held"):
         ledger.count("edge_relay_returns_total", 0, reason=reason)
     for reason in ("missing", "unknown", "revoked", "forbidden"):
         ledger.count("edge_relay_credential_failures_total", 0, reason=reason)
@@ -253,7 +253,15 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
         ledger.count(f"edge_relay_{name}", 0)
     for queue in (ALPHA, BETA, GAMMA):
         # Workers of each poll at both replicas.
-        for name in ("grants", "starts", "releases", "started_releases", "parked_jobs", "redeliveries"):
+        for name in (
+            "grants",
+            "starts",
+            "releases",
+            "signature_refusals",
+            "started_releases",
+            "parked_jobs",
+            "redeliveries",
+        ):
             ledger.count(f"edge_relay_{name}_total", 0, **labels(queue))
         for verdict in ("succeeded", "failed", "cancelled"):
             ledger.count("edge_relay_finishes_total", 0, **labels(queue), verdict=verdict)
@@ -325,10 +333,11 @@ async def taken_over(story: Story, former: Agent) -> Agent:
 
 
 async def given_back_until_parked(story: Story, one: Agent) -> None:
-    """One release that does not count, then five that do, the last one repeated."""
+    """One release that does not count, because of a signature, then five that do, the last one repeated."""
     await story.publish(ALPHA)
     job = await story.take(one, ALPHA)
-    await story.release(one, job, counted=False)
+    await story.release(one, job, counted=False, reason="job_not_signed: no key that this worker trusts has signed it")
+    story.ledgers[0].count("edge_relay_signature_refusals_total", **labels(ALPHA))
     for number in range(5):
         job = await story.take(one, ALPHA, replica=number % 2)
         await story.release(one, job, replica=(number + 1) % 2)

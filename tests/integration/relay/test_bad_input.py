@@ -20,6 +20,7 @@ from edge_schemas.life.events import Withdraw
 from edge_schemas.life.model import new_record
 from edge_schemas.life.transition import RELEASES_BEFORE_PARKED
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, metric, publish
@@ -129,7 +130,10 @@ async def test_other_protocols(edge: Edge) -> None:
         assert problem(await one.poll(protocol=protocol)) == (426, "protocol_unsupported")
 
 
-PRODUCERS = {routes.QUEUE, routes.QUEUE_JOBS, routes.QUEUE_JOB_BATCHES, routes.JOB, routes.JOB_CANCEL}
+PRODUCERS = {
+    *(routes.QUEUE, routes.QUEUE_JOBS, routes.QUEUE_JOB_BATCHES),
+    *(routes.JOB, routes.JOB_WHY, routes.JOB_CANCEL),
+}
 
 
 async def test_no_call_without_a_credential(edge: Edge) -> None:
@@ -183,8 +187,8 @@ async def test_a_message_that_holds_no_job(edge: Edge) -> None:
     """It is removed, counted, and those behind it are served."""
     one = await agent(edge)
     good = await publish(edge.broker)
-    await edge.broker.store(job_subject(None, "default", "no-job"), b'{"id": 1}')
-    await edge.broker.store(job_subject(None, "default", "other"), good.model_dump_json().encode())
+    await edge.broker.store(job_subject(None, "default", JobKind.TASK, "no-job"), b'{"id": 1}')
+    await edge.broker.store(job_subject(None, "default", JobKind.TASK, "other"), good.model_dump_json().encode())
     last = await publish(edge.broker)
     grants = await one.grants(2)
     assert {grant["job"]["id"] for grant in grants} == {good.id, last.id}
@@ -199,9 +203,9 @@ async def test_a_waiting_job_whose_message_cannot_be_read_is_parked(
     monkeypatch.setattr(unreadable, "release_delay_s", lambda _: 0.05)
     one, odd = await agent(edge), make_job()
     await edge.records.create(new_record(odd))
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     sent = make_job().model_dump_json().encode() if body is None else body
-    await edge.broker.store(job_subject(None, "default", odd.id), sent)
+    await edge.broker.store(job_subject(None, "default", JobKind.TASK, odd.id), sent)
     good = await publish(edge.broker)
     [grant] = await one.grants()
     assert grant["job"]["id"] == good.id

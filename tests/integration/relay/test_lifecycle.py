@@ -8,6 +8,8 @@ import aiohttp
 import pytest
 
 from edge_broker.layout import ensure_consumer
+from edge_relay import readiness
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, both, parked, publish, pulling
 from support.relay.edge import Edge, running_edge
@@ -17,7 +19,7 @@ from support.relay.relay_process import relay_process
 async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge) -> None:
     """Nobody loses a job: what is under way to the stopping replica is served by the other at once."""
     one = await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll(free=8))
         await pulling(edge, "default")
@@ -34,11 +36,13 @@ async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge)
     assert (await one.start(grant, replica=0)).status == 204, "what is no new work is still served"
 
 
-async def test_ready_only_with_all_streams(edge: Edge) -> None:
+async def test_ready_only_with_all_streams(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "LAYOUT_FOR_S", 0.0)
     await ready(edge)
     await edge.broker.api("STREAM.DELETE.EDGE_LOGS")
-    edge.relays[0].parts.readiness.forget_layout()
-    edge.relays[1].parts.readiness.forget_layout()
+    for relay in edge.relays:
+        # What it has found before the test.
+        monkeypatch.setattr(relay.parts.readiness, "_layout_good_until", 0.0)
     for replica in (0, 1):
         reply = await edge.call("GET", "/readyz", replica=replica)
         assert reply.code == "broker_unavailable"
@@ -73,7 +77,7 @@ async def test_a_relay_that_starts_before_its_broker(tmp_path: Path) -> None:
 
 async def test_sigterm_answers_parked_polls_and_loses_nothing(tmp_path: Path) -> None:
     async with running_edge(tmp_path) as edge:
-        await ensure_consumer(edge.broker, None, "default")
+        await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
         worker = await edge.worker()
         async with relay_process(edge, tmp_path / "second") as (process, url), aiohttp.ClientSession() as session:
             body = Agent(edge, worker).report(free=8)

@@ -15,6 +15,7 @@ from edge_schemas.admin.rows import (
 )
 from edge_schemas.admin.why import Cause, CauseCode, WhyAnswer
 from edge_schemas.life.model import JobRecord, JobState
+from edge_schemas.wire.jobs import BundleRef
 from edge_schemas.wire.workers import WorkerState
 from support.dashboard.fleet import Fleet, now
 
@@ -112,7 +113,8 @@ def job_detail(fleet: Fleet, name: str) -> JobDetail:
     if row.ended_at:
         moments.append(JobMoment(at=row.ended_at, what=f"ended: {row.verdict}"))
     record = JobRecord(id=row.job, queue=row.queue, state=row.state, created_at=row.created_at)
-    return JobDetail(row=row, record=record, timeline=tuple(moments), as_of=now())
+    bundle = BundleRef(name="dags", digest="4f0c2a91b7d3" + "0" * 52, requirements="gpu.txt") if row.task_id else None
+    return JobDetail(row=row, record=record, timeline=tuple(moments), bundle=bundle, as_of=now())
 
 
 def why(fleet: Fleet, name: str) -> WhyAnswer:

@@ -37,7 +37,7 @@ async def has_message(edge: Edge, *jobs: Job) -> None:
 
 async def consume(edge: Edge, job: Job) -> None:
     """As the acknowledgement of a start that a test writes without a worker."""
-    await purge(edge.broker, JOBS, job_subject(job.team, job.queue, job.id))
+    await purge(edge.broker, JOBS, job_subject(job.team, job.queue, job.kind, job.id))
 
 
 async def record_of(records: RecordStore, job: Job) -> JobRecord:

@@ -15,6 +15,15 @@ README = Page(
 LOCAL = Page[Expected](
     "compose/local/README.md",
     {**{command: README.run[command] for command in (DEMO, UP)}, DEMO_QUEUE: Expected("the demo succeeded")},
+    dict.fromkeys(
+        (
+            ".run/up/centre/airflow edge-relay bundles list",
+            ".run/up/centre/airflow edge-relay policy accesses --queue plant",
+            ".run/up/centre/airflow edge-relay doctor",
+            ".venv/bin/edge-relay workers list --data-dir .run/up/relay/data",
+        ),
+        "it needs the running system of `make up`, which its test stops at once",
+    ),
 )
 STANDALONE = "edge-relay standalone --data-dir ./edge"
 RELAY = Page(

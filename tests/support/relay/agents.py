@@ -26,9 +26,9 @@ async def publish(broker: Broker, job: Job | None = None, *, consumer: bool = Tr
     job = job or make_job()
     await RecordStore(broker).create(new_record(job))
     if consumer:
-        await ensure_consumer(broker, job.team, job.queue)
+        await ensure_consumer(broker, job.team, job.queue, job.kind)
     try:
-        await broker.store(job_subject(job.team, job.queue, job.id), job.model_dump_json().encode())
+        await broker.store(job_subject(job.team, job.queue, job.kind, job.id), job.model_dump_json().encode())
     except SubjectOccupied:
         # A relay that looks after submitted jobs may have been faster.
         if job.terms is None:

@@ -8,7 +8,7 @@ from edge_broker.jetstream.direct_get import read_batch
 from edge_broker.subjects import ACCESS_BUCKET, AUDIT
 from edge_relay.identity.access_keys import ACCESS_PREFIX
 from edge_schemas.admin.access import AccessScope, AccessTokenEntry, Role
-from edge_schemas.admin.audit import AuditEvent
+from edge_schemas.admin.audit import Actor, ActorKind, AuditEvent, TargetKind
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.relay.edge import Edge
 
@@ -49,3 +49,11 @@ async def audit(edge: Edge, kind: str) -> list[AuditEvent]:
     """All events about one kind of target, the oldest first."""
     found = await read_batch(edge.broker, AUDIT, f"edge.audit.{kind}.>", after=0, max_messages=1000, max_bytes=8 << 20)
     return [AuditEvent.model_validate_json(message.data) for message in found.messages]
+
+
+def worker_event(action: str, worker: str) -> AuditEvent:
+    """What an operator's change of a worker is recorded as."""
+    actor = Actor(kind=ActorKind.OPERATOR, name="ann", address="192.0.2.7")
+    return AuditEvent(
+        at=datetime.now(UTC), action=action, target_kind=TargetKind.WORKER, target=worker, actor=actor, reason="a test"
+    )

@@ -69,10 +69,3 @@ def command_job(queue: str = "default", *, tolerance_s: float | None = None, **t
     job = payload_job(queue, tolerance_s=tolerance_s)
     work, terms_ = CommandWork(argv=("true",)), JobTerms(kind=JobKind.COMMAND, **asked)
     return job.model_copy(update={"work": work, "terms": terms_})
-
-
-def make_payload_job(queue: str = "default") -> Job:
-    """A new payload of a producer, which waits again up to three times."""
-    terms = JobTerms(kind=JobKind.PAYLOAD, name="p", producer="shop", on_lost=OnLost.REQUEUE, max_attempts=3)
-    work = PayloadWork(payload=Content.of_text("hello"))
-    return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))

@@ -1,6 +1,5 @@
 """Parts of a relay that a test builds by itself."""
 
-from edge_broker.audit import Audit
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
@@ -17,7 +16,7 @@ from edge_relay.limits.kinds import ignore
 
 def credentials_of(broker: Broker, lookups: Lookups, desired: DesiredState | None = None) -> Credentials:
     """Credentials over a broker, which need not be connected."""
-    rotation = SecretRotation(broker, Audit(broker, "tests"))
+    rotation = SecretRotation(broker)
     ended = EndedSessions(Bucket(broker, ACCESS_BUCKET), lookups, ignore)
     operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)), ended)
     return Credentials(broker, lookups, desired or DesiredState(broker), rotation, operators)

@@ -1,14 +1,17 @@
 """A producer reduced to its calls, and what publishes its jobs in tests."""
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from edge_broker.connection.errors import SubjectOccupied
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import job_subject
 from edge_schemas.admin.access import Role
-from edge_schemas.life.model import JobRecord
+from edge_schemas.life.model import JobRecord, JobState, Outcome, Verdict
+from edge_schemas.producers.submissions import JobStatus
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind, OnLost
 from support.relay.edge import Edge, Reply
 
 COMMAND = {"argv": ["backup", "--all"]}
@@ -67,9 +70,28 @@ async def publish_message(edge: Edge, job: str) -> JobRecord:
     record = await edge.records.get(job)
     assert record is not None
     assert record.job is not None
-    await ensure_consumer(edge.broker, record.team, record.queue)
+    await ensure_consumer(edge.broker, record.team, record.queue, record.kind)
     message = record.job.model_copy(update={"attempt": record.attempt + 1})
-    subject = job_subject(record.team, record.queue, record.id)
+    subject = job_subject(record.team, record.queue, record.kind, record.id)
     with suppress(SubjectOccupied):
         await edge.broker.store(subject, message.model_dump_json().encode())
     return record
+
+
+def ended_status() -> JobStatus:
+    """The status of a job that has succeeded."""
+    now = datetime.now(UTC)
+    return JobStatus(
+        job="6f2c7a50-0000-4000-8000-000000000000",
+        queue="default",
+        kind=JobKind.COMMAND,
+        name="true",
+        producer="shop",
+        state=JobState.ENDED,
+        attempt=1,
+        max_attempts=1,
+        on_lost=OnLost.FAIL,
+        priority=0,
+        submitted_at=now,
+        outcome=Outcome(verdict=Verdict.SUCCEEDED, exit_code=0, ended_at=now),
+    )

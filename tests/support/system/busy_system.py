@@ -25,7 +25,7 @@ from edge_relay.metrics import shared
 from edge_relay.standalone import nats_config, nats_server
 from edge_schemas.life.events import Finish, Start
 from edge_schemas.life.model import JobState
-from edge_schemas.wire.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import Job, JobKind, TaskIdentity, TaskWork
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.airflow import airflow_home
 from support.airflow.fake_airflow import FakeTask
@@ -190,7 +190,7 @@ async def busy_system(root: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Bu
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(running_site(root / "site", heartbeat_timeout_s=3))
         site.edge.relays.append(await stack.enter_async_context(site.other_relay()))
-        await ensure_consumer(site.broker, None, SIMULATED)
+        await ensure_consumer(site.broker, None, SIMULATED, JobKind.TASK)
         worker = stack.enter_context(machine(site, await enrolled(site), root / "edge-1", slots=8))
         idle = stack.enter_context(machine(site, await enrolled(site), root / "edge-2"))
         for each in (worker, idle):

@@ -42,7 +42,7 @@ from edge_relay.standalone import tls
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.jobs import Job, JobKind, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.polls import GRANT_WAIT_S
 from edge_schemas.wire.workers import Enrollment, SecretKind, new_secret
@@ -169,7 +169,7 @@ class Site:
     async def publish(self, job: Job) -> Job:
         """Record, then message, as the executor does."""
         await self.edge.records.create(new_record(job))
-        await self.broker.store(job_subject(job.team, job.queue, job.id), job.model_dump_json().encode())
+        await self.broker.store(job_subject(job.team, job.queue, job.kind, job.id), job.model_dump_json().encode())
         return job
 
     async def record(self, job: Job) -> JobRecord:
@@ -323,7 +323,7 @@ async def enrolled(site: Site, *, at: str = "plant") -> Identity:
     reply = await site.edge.enroll(await site.edge.token(queue=queue, site=at), secret)
     assert reply.status == 200, reply.body
     with patch.object(layout, "GRANT_WAIT_S", site.grant_wait_s):
-        await layout.ensure_consumer(site.broker, None, queue)
+        await layout.ensure_consumer(site.broker, None, queue, JobKind.TASK)
     enrollment = Enrollment.model_validate(reply.json)
     return Identity(relay_url=site.link.url, secret=secret, enrollment=enrollment)
 

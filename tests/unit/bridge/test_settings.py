@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from edge_bridge.airflow.queues import read_queues
 from edge_bridge.executor.settings import executor_settings
+from edge_bridge.keeper.bundles.settings import bundle_settings
 from edge_bridge.keeper.settings import keeper_settings
 from edge_bridge.provider_info import OPTIONS
 from edge_bridge.settings import SettingsError, broker_settings
@@ -116,3 +117,19 @@ def test_a_team_has_rules_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__RED___EDGE_RELAY__OFFLINE_TOLERANCE", "200")
     assert read_queues(ExecutorConf(None)).rules("q").offline.tolerance_s == 100
     assert read_queues(ExecutorConf("red")).rules("q").offline.tolerance_s == 200
+
+
+def test_requirements_of_bundles_that_the_keeper_publishes() -> None:
+    """A path for all queues, or one for each; the example of the option is such a value."""
+    example = str(OPTIONS["publish_requirements"]["example"])
+    assert bundle_settings(Conf(**DEFAULTS | {"publish_requirements": example})).requirements == {
+        "dags-folder": {"*": "requirements.txt"},
+        "team-a": {"gpu": "gpu.txt", "*": "all.txt"},
+    }
+    assert bundle_settings(Conf(**DEFAULTS)).requirements == {}
+
+
+@pytest.mark.parametrize("value", ["requirements.txt", '["requirements.txt"]', '{"dags": 1}', '{"dags": {"gpu": ""}}'])
+def test_wrong_requirements_of_bundles_are_named(value: str) -> None:
+    with pytest.raises(SettingsError, match="publish_requirements"):
+        bundle_settings(Conf(**DEFAULTS | {"publish_requirements": value}))

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from edge_broker.subjects import consumer_name
-from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.jobs import Job, JobKind, TaskWork
 from edge_schemas.wire.worker_entry import QueueDemand, RelayDemand
 from edge_upkeep.order.demand import EXPIRES_S, Demand
 from edge_upkeep.order.queue_order import STUCK_S, QueueOrder
 from edge_upkeep.order.rank import rank
-from support.relay.jobs import make_auxiliary_job, make_job
+from support.relay.jobs import command_job, make_auxiliary_job, make_job, payload_job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,8 +37,8 @@ class Scene:
             rank, self.demand, lambda *_: self.started, lambda *_: ahead, clock=self.clock, most=lambda *_: self.most
         )
 
-    def free(self, slots: int, queue: str = "default", relay: str = "r1") -> None:
-        at_queue = QueueDemand(consumer=consumer_name(None, queue), free_slots=slots)
+    def free(self, slots: int, queue: str = "default", relay: str = "r1", kind: JobKind = JobKind.TASK) -> None:
+        at_queue = QueueDemand(consumer=consumer_name(None, queue, kind), free_slots=slots)
         self.demand.report(RelayDemand(relay=relay, queues=(at_queue,)))
 
     def hold(self, *jobs: Job) -> None:
@@ -248,11 +248,11 @@ def test_the_memory_of_the_order_is_that_of_its_waiting_jobs() -> None:
         job = weighted(1)
         scene.hold(job)
         scene.order.leave(job.id)
-    (line,) = scene.order._lines.values()
+    [line] = scene.order._lines.of((None, "default")).values()
     assert len(line.heap) < 200
     scene.order.leave(kept.id)
-    assert not scene.order._lines
-    assert not scene.order._consumers
+    assert not scene.order._lines.queues()
+    assert not scene.order._line_of
 
 
 def test_any_sequence_keeps_order_and_bounds() -> None:
@@ -289,6 +289,36 @@ def test_any_sequence_keeps_order_and_bounds() -> None:
             assert len(held) == scene.order.held
             assert not due or len(out) <= free + scene.order._ahead(None, "default")
             assert not held or len(out) >= scene.order._ahead(None, "default")
+
+
+def test_free_slots_of_one_kind_release_no_jobs_of_another() -> None:
+    """Each kind has its own few messages ahead, and its own order."""
+    scene = Scene(ahead=1)
+    tasks, commands = [weighted(1, at) for at in range(4)], [command_job(priority=number) for number in (3, 2, 1)]
+    scene.hold(*tasks)
+    for job in commands:
+        scene.order.hold(job)
+    assert sorted(scene.order.due()) == sorted([tasks[0].id, commands[0].id])
+    scene.free(1, kind=JobKind.COMMAND)
+    assert len(scene.order.due_at_all()) == 1
+    [waiting] = scene.order.waiting()
+    assert waiting.held == 4, "one figure for a queue"
+
+
+def test_a_limit_is_shared_by_all_kinds_and_the_lowest_rank_is_next() -> None:
+    """Whichever kind has left the room."""
+    scene = Scene(ahead=10)
+    scene.most = 2
+    payloads = [payload_job(priority=priority) for priority in (0, 0, 0)]
+    callback, tasks = make_auxiliary_job("default"), [weighted(5), weighted(9)]
+    scene.hold(*payloads, *tasks, callback)
+    assert scene.order.due() == ids(callback, tasks[1])
+    scene.order.leave(tasks[1].id)
+    assert scene.order.due() == [tasks[0].id]
+    scene.order.leave(callback.id)
+    scene.order.leave(tasks[0].id)
+    assert len(scene.order.due()) == scene.most
+    assert scene.order.held == 1
 
 
 def test_a_limit_of_an_operator_counts_messages_and_started_jobs() -> None:

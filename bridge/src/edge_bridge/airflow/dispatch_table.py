@@ -12,7 +12,7 @@ from time import monotonic
 
 from edge_bridge.airflow.sendable import storable
 from edge_schemas.life.model import JobRecord, JobState
-from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
+from edge_schemas.wire.jobs import AuxiliaryJob, JobKind, TaskIdentity
 
 STARTED = frozenset({JobState.RUNNING, JobState.STOPPING})
 
@@ -84,6 +84,11 @@ class Entry:
     reported_at: float = 0.0
     since: float = field(default_factory=monotonic)
     unreadable_since: float | None = None
+
+    @property
+    def kind(self) -> JobKind:
+        """What the job is."""
+        return JobKind.TASK if self.auxiliary is None else JobKind(self.auxiliary.kind.value)
 
     @property
     def is_waiting(self) -> bool:

@@ -22,7 +22,7 @@ class QueueRules:
         offline: Sent with each job.
         timeout_s: How long a job may wait; None means without limit.
         kinds: The kinds of jobs that it accepts; None for all.
-        max_running: How many of its jobs may be published or run at once; None for no limit.
+        max_running: How many jobs of an executor may be published or run at once; None for no limit.
         paused: Why no job of it is granted, if an operator has paused it.
     """
 

@@ -18,7 +18,7 @@ from edge_bridge.bundles.published_bundle import FAILURES, PublishedBundle, vers
 from edge_bridge.bundles.tree import PieceSource
 from edge_bridge.output import others_to_stderr
 from edge_bridge.settings import SettingsError, broker_settings
-from edge_broker.bundles.entries import PublishedVersion
+from edge_broker.bundles.entries import ALL_QUEUES, PublishedVersion
 from edge_broker.bundles.published import PublishedBundles, Snapshot
 from edge_broker.bundles.publishing import BundlePublisher, Publication, Wanted
 from edge_broker.bundles.store import BundleStore
@@ -58,7 +58,7 @@ def list_versions(args: argparse.Namespace) -> None:
         if args.json:
             print(json.dumps(rows, indent=2), file=out)
             return
-        head = ("BUNDLE", "DIGEST", "", "FILES", "BYTES", "PUBLISHED", "KNOWN AS")
+        head = ("BUNDLE", "DIGEST", "", "FILES", "BYTES", "PUBLISHED", "ALSO KNOWN AS")
         _print_table([head, *map(_cells, rows)], out)
 
     _run("list", work)
@@ -75,10 +75,7 @@ def show(args: argparse.Namespace) -> None:
             print(json.dumps({**facts, "files": files}, indent=2), file=out)
             return
         for name, value in facts.items():
-            text = (
-                ", ".join(value) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else value
-            )
-            _print(f"{name:14}{text}", out)
+            _print(f"{name:14}{_words(value)}", out)
         print(file=out)
         for file in manifest.files:
             _print(f"{'x' if file.executable else '-'} {file.size:12,}  {file.path}", out)
@@ -168,6 +165,17 @@ def _facts(found: Snapshot, version: PublishedVersion) -> dict[str, Any]:
     }
 
 
+def _words(value: Any) -> str:
+    """A fact for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        value = [path if set(value) == {ALL_QUEUES} else f"{path} (queue {queue})" for queue, path in value.items()]
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         row["bundle"],
@@ -176,7 +184,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['file_count']:,}",
         f"{row['bytes']:,}",
         row["published"],
-        ", ".join(row["known_as"]),
+        ", ".join(row["known_as"]) or "-",
     )
 
 

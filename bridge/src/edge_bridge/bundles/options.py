@@ -59,6 +59,12 @@ def check_requirements(wanted: Mapping[str, str], manifest: Manifest) -> None:
             raise BundleRefused(f"requirements names {path!r} for queue {queue!r}: the bundle has no such file")
 
 
+def existing_requirements(wanted: Mapping[str, str], manifest: Manifest) -> dict[str, str]:
+    """Those whose file is there: an older version of a bundle may be from before the file."""
+    paths = {file.path for file in manifest.files}
+    return {queue: path for queue, path in wanted.items() if path in paths}
+
+
 def reader_settings(conf: Conf) -> BrokerSettings:
     """How to reach NATS to read published versions, as the user that this machine has a password for.
 

@@ -142,8 +142,7 @@ class PublishedBundle(base.BaseDagBundle):
             self._shown = self._snapshots.shown()
             if self._shown is None:
                 raise PublishFailed(f"bundle {self.name!r} can't be published: {error}") from error
-            text = str(error)
-            log.error("bundle_not_published", bundle=self.name, kept=self._shown, error=text)  # noqa: TRY400  # no bug
+            _report_failure(self.name, self._shown, str(error))
 
     def get_current_version(self) -> Any:
         """The digest of what `path` shows; None before the first refresh."""
@@ -203,6 +202,18 @@ class PublishedBundle(base.BaseDagBundle):
         if digest is not None:
             await fetch_version(broker, digest, self.versions_dir / digest)
         return digest
+
+
+def _report_failure(bundle: str, kept: str, error: str) -> None:
+    """In the log, and in Airflow's own metrics: the dag-processor exports none of ours."""
+    from airflow.observability.stats import Stats
+
+    log.error("bundle_not_published", bundle=bundle, kept=kept, error=error)
+    try:
+        Stats.incr("edge_relay.bundle_not_published", tags={"bundle_name": bundle})
+    except Exception:
+        # A failing metrics client must not stop the parsing of the version that is kept.
+        log.exception("airflow_metrics_failed", metric="bundle_not_published")
 
 
 def make_inner(config: Mapping[str, Any], name: str, version: str | None) -> base.BaseDagBundle:

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 PUBLISH_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 """The largest are for times when NATS is unreachable."""
-STEPS = ("record", "message", "reconcile", "report", "expiry", "signature")
+STEPS = ("record", "message", "reconcile", "report", "expiry", "signature", "bundle")
 ADOPTIONS = ("known", "undecided", "auxiliary", "returned")
 
 
@@ -104,8 +104,8 @@ class ExecutorMetrics:
         self.aside = Counter(
             "edge_executor_put_aside",
             "Jobs for which a step failed for a reason of their own: the record can't be read (record), the message "
-            "could not be repaired (message), the job is not signed or was altered (signature), or the comparison with "
-            "Airflow, a report or an expiry failed",
+            "could not be repaired (message), the job is not signed or was altered (signature), the version of its "
+            "bundle was not published in time (bundle), or the comparison with Airflow, a report or an expiry failed",
             ["team", "step"],
             registry=registry,
         )

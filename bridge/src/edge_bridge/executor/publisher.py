@@ -76,7 +76,7 @@ class Publisher:
         self._spans = spans
         self._sign = sign
         self.queue = PublishQueue(order)
-        self.versions = VersionChoice(published, bundle_wait_s, self.queue.put, self._refuse)
+        self.versions = VersionChoice(published, bundle_wait_s, self.queue.put, _counted(self._refuse, metrics))
         self._consumers = Consumers()
         self._warned_at = -WARN_EVERY_S
 
@@ -164,8 +164,8 @@ class Publisher:
 
     async def _publish(self, broker: Broker, publication: Publication) -> None:
         job = publication.job
-        await self._consumers.ensure(broker, job.team, job.queue)
-        subject = job_subject(job.team, job.queue, job.id)
+        await self._consumers.ensure(broker, job.team, job.queue, job.kind)
+        subject = job_subject(job.team, job.queue, job.kind, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
         _count(publication, self._metrics, self._spans)
@@ -190,6 +190,16 @@ class Publisher:
             log.warning(
                 "publishing_waits", what=f"{what}: {len(self)} jobs wait and stay queued in Airflow", error=error
             )
+
+
+def _counted(refuse: Callable[[Publication, str], None], metrics: TeamMetrics) -> Callable[[Publication, str], None]:
+    """Refuse a job whose version is not published, and count it for an alert."""
+
+    def refuse_and_count(publication: Publication, reason: str) -> None:
+        metrics.put_aside("bundle")
+        refuse(publication, reason)
+
+    return refuse_and_count
 
 
 def _cause_of(error: BrokerUnavailable | SigningFailed) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from pydantic import ValidationError
@@ -16,9 +17,9 @@ from edge_broker.records import RecordUnreadable, parse_record
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import OnComplete, WatchedBucket
 from edge_schemas.life.model import JobRecord, JobState
-from edge_schemas.wire.worker_entry import RelayBeat, WorkerContact, WorkerEntry
+from edge_schemas.wire.worker_entry import RelayBeat, WorkerEntry
 from edge_upkeep.contact.contact_clock import ContactClock, Hold
-from edge_upkeep.contact.worker_polls import WorkerPolls
+from edge_upkeep.contact.worker_polls import WorkerPolls, read_poll
 from edge_upkeep.give_up import HeldJob
 
 log = structlog.get_logger(__name__)
@@ -154,11 +155,13 @@ class ClusterView:
         # Otherwise it was stored before this keeper started; it is not known by which relay's clock it is dated.
 
     def _update_worker(self, key: str, value: bytes | None) -> None:
-        entry = None if value is None else _parse_entry(key, value, self._put_aside)
-        _store(self._workers, key, entry)
         if value is None:
+            self._workers.pop(key, None)
             self._polls.forget(key)
-        elif (poll := _parse_contact(value)) is not None:
+            return
+        poll = read_poll(value, partial(_log_unreadable, key, self._put_aside))
+        _store(self._workers, key, poll if isinstance(poll, WorkerEntry) else None)
+        if poll is not None:
             is_arriving = self._watched_workers.complete.is_set()
             for job in self._polls.record(key, poll, self._clock(), is_arriving=is_arriving):
                 if not _is_held_by(self._records.get(job), key):
@@ -184,7 +187,7 @@ def _note_end(mover: RecordMover, job: str, ended: JobRecord | None) -> None:
 
 def _store(entries: dict[str, WorkerEntry], worker: str, entry: WorkerEntry | None) -> None:
     if entry is None:
-        # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
+        # It can't be read as a whole: what an older entry lacks, this one may have.
         entries.pop(worker, None)
     else:
         entries[worker] = entry
@@ -199,13 +202,9 @@ def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> J
         return None
 
 
-def _parse_entry(worker: str, value: bytes, put_aside: Callable[[str], None]) -> WorkerEntry | None:
-    try:
-        return WorkerEntry.model_validate_json(value)
-    except ValidationError as error:
-        log.warning("worker_entry_unreadable", worker=worker, errors=error.error_count())
-        put_aside("entry")
-        return None
+def _log_unreadable(worker: str, put_aside: Callable[[str], None], error: ValidationError) -> None:
+    log.warning("worker_entry_unreadable", worker=worker, errors=error.error_count())
+    put_aside("entry")
 
 
 def _parse_beat(value: bytes) -> RelayBeat | None:
@@ -214,14 +213,6 @@ def _parse_beat(value: bytes) -> RelayBeat | None:
     except ValidationError as error:
         log.warning("relay_beat_unreadable", errors=error.error_count())
         return None
-
-
-def _parse_contact(value: bytes) -> WorkerContact | None:
-    """Also of an entry that can't be read as a whole: a later version must not make a worker silent."""
-    try:
-        return WorkerContact.model_validate_json(value)
-    except ValidationError:
-        return None  # counted when the entry was read
 
 
 def _is_held_by(record: JobRecord | None, worker: str) -> bool:

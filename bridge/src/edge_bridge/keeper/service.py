@@ -33,6 +33,7 @@ from edge_bridge.keeper.withdrawals import Withdrawals
 from edge_bridge.signing.trust import CentreTrust
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
+from edge_broker.bundles.published import PublishedBundles
 from edge_broker.connection.broker import Broker
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
@@ -100,7 +101,7 @@ class Keeper:
             self.health,
             metrics=metrics,
             memory=self._memory,
-            why=TaskAnswers(dispatches),
+            why=TaskAnswers(dispatches, PublishedBundles(broker)),
             limits=settings.limits,
         )
         self.port = settings.gate_port

@@ -1,6 +1,6 @@
 """What the answer to a poll contains, and who deals with each part of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -8,8 +8,12 @@ from typing import Protocol
 from edge_schemas.wire.polls import Grant, PollAnswer, StopDirective
 from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict
 from edge_schemas.wire.workers import WorkerSettings
+from edge_worker.agent.orders import Orders
+from edge_worker.agent.secret_rotation import SecretRotation
+from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.jobs.registry import JobTable
 from edge_worker.log import EventLog
+from edge_worker.state.kept_identity import KeptIdentity
 
 log = EventLog("edge_worker.agent.poll_answers")
 
@@ -80,6 +84,71 @@ class PollAnswers:
             "jobs until an operator decides which of the two is the worker",
         )
         self.table.close_intake("conflict", "the worker's credential is in conflict")
+
+
+class Jobs(Protocol):
+    """What runs the jobs: `JobRunner` or `Payloads`."""
+
+    def accept(self, grant: Grant, /) -> None:
+        """A job is offered."""
+
+    def stop(self, directive: StopDirective, /) -> None:
+        """A job is to be stopped."""
+
+
+@dataclass
+class PollHandler:
+    """Passes the parts of an answer to those that deal with them, in agents and in consumers; a `PollSink`.
+
+    Attributes:
+        on_runtime_refused: Called with the centre's version of Airflow.
+    """
+
+    jobs: Jobs
+    identity: KeptIdentity
+    rotation: SecretRotation
+    orders: Orders
+    shutdown: Shutdown
+    on_runtime_refused: Callable[[str], object]
+    is_revoked: bool = False
+
+    def accept(self, grant: Grant) -> None:
+        """See `Jobs.accept`."""
+        self.jobs.accept(grant)
+
+    def stop(self, directive: StopDirective) -> None:
+        """See `Jobs.stop`."""
+        self.jobs.stop(directive)
+
+    def adopt(self, settings: WorkerSettings) -> None:
+        """Stores and follows the settings that the centre has changed."""
+        log.info(
+            "settings_changed",
+            version=settings.version,
+            queues=list(settings.queues),
+            availability=settings.availability.value,
+            slots=settings.slots,
+        )
+        try:
+            self.identity.adopt(settings)
+        except OSError as error:
+            log.warning("settings_not_on_disk", error=str(error))
+        self.rotation.check()
+        # Once it is on disk: a drain ends the agent.
+        self.orders.follow(settings)
+
+    def answered(self) -> None:
+        """See `Orders.answered`."""
+        self.orders.answered()
+
+    def runtime_refused(self, centre: str) -> None:
+        """The runtime is too new for a job."""
+        self.on_runtime_refused(centre)
+
+    def revoked(self) -> None:
+        """Accepts nothing new, and exits when no job is left."""
+        self.is_revoked = True
+        self.shutdown.reach(ShutdownStage.DRAIN, "the credential was revoked")
 
 
 @contextmanager

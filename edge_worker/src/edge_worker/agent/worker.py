@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from edge_schemas.wire.ids import task_hostname
-from edge_schemas.wire.polls import Grant, StopDirective
-from edge_schemas.wire.workers import Enrollment, WorkerSettings
+from edge_schemas.wire.workers import Enrollment
 from edge_worker.agent.draining import Draining
 from edge_worker.agent.link_probe import LinkProbe
 from edge_worker.agent.orders import Orders
+from edge_worker.agent.poll_answers import PollHandler
 from edge_worker.agent.poll_loop import PollLoop, Report
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
@@ -61,57 +61,6 @@ EXIT_REVOKED = 3
 _CLEAN_UP_EVERY_S = 3600.0
 
 log = EventLog("edge_worker.agent.worker")
-
-
-@dataclass
-class PollHandler:
-    """Passes what a poll brings to the part that deals with it; a `PollSink`."""
-
-    runner: JobRunner
-    identity: KeptIdentity
-    rotation: SecretRotation
-    shutdown: Shutdown
-    rule: RuntimeCompatibility
-    orders: Orders
-    exit_code: int = EXIT_OK
-
-    def accept(self, grant: Grant) -> None:
-        """See `JobRunner.accept`."""
-        self.runner.accept(grant)
-
-    def stop(self, directive: StopDirective) -> None:
-        """See `JobRunner.stop`."""
-        self.runner.stop(directive)
-
-    def adopt(self, settings: WorkerSettings) -> None:
-        """Stores the settings that the centre has changed."""
-        log.info(
-            "settings_changed",
-            version=settings.version,
-            queues=list(settings.queues),
-            availability=settings.availability.value,
-            slots=settings.slots,
-        )
-        try:
-            self.identity.adopt(settings)
-        except OSError as error:
-            log.warning("settings_not_on_disk", error=str(error))
-        self.rotation.check()
-        # Once it is on disk: a drain ends the agent.
-        self.orders.follow(settings)
-
-    def answered(self) -> None:
-        """See `Orders.answered`."""
-        self.orders.answered()
-
-    def runtime_refused(self, centre: str) -> None:
-        """See `RuntimeCompatibility.refused`."""
-        self.rule.refused(centre)
-
-    def revoked(self) -> None:
-        """Accepts nothing new, and exits when no job is left."""
-        self.exit_code = EXIT_REVOKED
-        self.shutdown.reach(ShutdownStage.DRAIN, "the credential was revoked")
 
 
 @dataclass
@@ -186,7 +135,7 @@ class Worker:
         fence = Fence(table, lease := Lease(socket.with_name(LEASE)))
         uploader = LogUploader(client, link)
         async with asyncio.TaskGroup() as jobs:
-            bundles = Bundles(bundle_store(self.state, settings), client.bundles, link, jobs)
+            bundles = Bundles(bundle_store(self.state, settings), client.bundles, link, jobs, settings.runtime_python)
             environments = environments_of(self.state, settings, bundles.disk, jobs)
             actions = ActionPerformer(
                 table,
@@ -202,7 +151,7 @@ class Worker:
             runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule, signing.work)
             rotation = SecretRotation(identity, client, link)
             orders = self._orders(table, runner)
-            handler = PollHandler(runner, identity, rotation, self.shutdown, rule, orders)
+            handler = PollHandler(runner, identity, rotation, orders, self.shutdown, rule.refused)
             gateway = Gateway(client, table, link, socket, settings.call_limits, on_user_code=signing.work.has_run)
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
@@ -230,7 +179,7 @@ class Worker:
                     loops.create_task(hosts.tasks.run_forever(), name="task-host"),
                     loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
-                    loops.create_task(bundles.run(), name="prune-bundles"),
+                    *(loops.create_task(run(), name=name) for name, run in bundles.loops.items()),
                     loops.create_task(environments.run(), name="prune-environments"),
                     loops.create_task(_disk_watch(self.state, settings, table).run(), name="disk-watch"),
                     loops.create_task(ClockWatch(client.skew, table, settings.max_clock_skew_s).run(), name="clock"),
@@ -247,7 +196,7 @@ class Worker:
                     loop.cancel()
             runner.close_all()
         bundles.close()
-        return handler.exit_code
+        return EXIT_REVOKED if handler.is_revoked else EXIT_OK
 
     def _report(self, incarnation: int, health: AgentHealth, watch: RuntimeWatch) -> Report:
         return Report(

@@ -6,14 +6,18 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from edge_schemas.bundles.manifest import Manifest, ManifestRefused, open_manifest
 from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
-from edge_worker.bundles.folders import open_below, open_file, opened_folder, parts_of
-from edge_worker.bundles.inventory import Inventory, verified_inventory
+from edge_schemas.wire.base import Outbound
+from edge_worker.bundles.files.folders import open_below, open_file, opened_folder, parts_of
+from edge_worker.bundles.files.inventory import Inventory, verified_inventory
+from edge_worker.bundles.files.tree import write_tree
 from edge_worker.bundles.partial import MANIFEST, Partial
-from edge_worker.bundles.tree import write_tree
+from edge_worker.files import write_atomically
 
-TREE = "tree"
+TREE, ABOUT = "tree", "about.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,41 @@ class LocalPiece:
     offset: int
 
 
+class About(Outbound):
+    """Of a version.
+
+    Attributes:
+        bundle: Of the job that it was fetched for.
+        size: Bytes of all files.
+    """
+
+    bundle: str = ""
+    size: int
+
+
 class PiecesMissing(Exception):
     """Pieces are not here, or not what they should be."""
 
     def __init__(self, digests: AbstractSet[str]) -> None:
         super().__init__(f"{len(digests)} pieces")
         self.digests = digests
+
+
+def read_about(folder: Path) -> About | None:
+    """None if there is none that can be read."""
+    try:
+        return About.model_validate_json((folder / ABOUT).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def write_about(folder: Path, about: About) -> None:
+    """Store what people and limits need to know of a version.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    write_atomically(folder / ABOUT, about.model_dump_json().encode(), durable=False)
 
 
 def manifest_in(version: Path) -> Manifest | None:
@@ -52,9 +85,7 @@ def local_pieces(versions: Iterable[Path], manifest: Manifest) -> dict[str, Loca
     return found
 
 
-def build_tree(
-    folder: Path, partial: Partial, manifest: Manifest, local: Mapping[str, LocalPiece], bundle: str
-) -> Inventory:
+def build_tree(folder: Path, partial: Partial, manifest: Manifest, local: Mapping[str, LocalPiece]) -> Inventory:
     """Write all files, read them again, and return their inventory.
 
     Raises:
@@ -74,7 +105,7 @@ def build_tree(
     write_tree(folder, manifest, read)
     if missing:
         raise PiecesMissing(missing)
-    inventory = verified_inventory(folder, manifest, bundle)
+    inventory = verified_inventory(folder, manifest)
     if inventory is None:
         raise OSError("what was written is not what is read")
     return inventory

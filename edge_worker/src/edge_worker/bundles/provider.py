@@ -1,11 +1,13 @@
 """Gives each job the folder with the code that it names, fetched once for all jobs of a version."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge_schemas.wire.jobs import Job
+from edge_worker.bundles.bytecode_maker import BytecodeMaker
 from edge_worker.bundles.disk import Disk
 from edge_worker.bundles.fetch import VersionFetch
 from edge_worker.bundles.pruning import limits_of
@@ -53,15 +55,23 @@ class Bundles:
 
     Attributes:
         group: Where the fetches run.
+        python: The interpreter of the Airflow runtime, for `bytecode`.
+        bytecode: Makes it.
     """
 
     store: BundleStore
     calls: BundleCalls
     link: Link
     group: asyncio.TaskGroup
+    python: InitVar[Path]
     disk: Disk = field(default_factory=Disk)
+    bytecode: BytecodeMaker = field(init=False)
     _fetches: dict[str, tuple[VersionFetch, "asyncio.Task[None]"]] = field(default_factory=dict)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self, python: Path) -> None:
+        """Make the part that compiles."""
+        self.bytecode = BytecodeMaker(self.store, self.disk, python)
 
     async def code_of(self, job: Job, say: Say) -> Path | None:
         """The folder with the code of a job; None if the job names no published version.
@@ -82,6 +92,7 @@ class Bundles:
         how = "which is on this machine" if tree is not None else "which was fetched"
         if tree is None:
             tree = await self._fetched(Waiter(job.id, bundle, say))
+        self.bytecode.soon(bundle.digest)
         say(f"Edge worker: runs version {short(bundle.digest)} of bundle {bundle.name!r}, {how}{_note(job)}")
         return tree
 
@@ -97,7 +108,16 @@ class Bundles:
         """A version may no longer be in use."""
         self._ended.set()
 
-    async def run(self) -> None:
+    @property
+    def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """What must run, by the names of the tasks."""
+        loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "prune-bundles": self._prune,
+            "compile-bundles": self.bytecode.run,
+        }
+        return loops
+
+    async def _prune(self) -> None:
         """Remove what is no longer needed: at the start, after jobs, and every hour. Until cancelled."""
         await self._on_disk(self.store.prepare)
         while True:

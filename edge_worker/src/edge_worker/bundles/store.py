@@ -1,42 +1,43 @@
 """The versions on this machine's disk.
 
-    versions/<digest>/tree            the files, read-only
+    versions/<digest>/tree            the files and their bytecode, read-only
     versions/<digest>/manifest        the manifest's frame
-    versions/<digest>/inventory.json  the state of the files when they were verified; see `inventory`
+    versions/<digest>/about.json      for people, and for the limits of the disk; see `About`
     partial/<digest>/                 a version that is being fetched; see `partial`
     removed/                          what is being removed
 
-A version appears by a rename, complete and verified. Not for the event loop, and not for two threads: the methods read
-and write files, and a version must not be removed between the check that it is here and the launch of its job. That a
-job has a folder keeps its version.
+A version appears by a rename, complete and verified. Before each job it is compared with its inventory, which is in
+this agent's memory; after a start of the agent all files are read once.
+
+Not for the event loop, and not for two threads: the methods read and write files, and a version must not be removed
+between the check that it is here and the launch of its job. That a job has a folder keeps its version.
 """
 
 import os
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage
 from uuid import uuid4
 
 from edge_schemas.bundles.manifest import Manifest
-from edge_worker.bundles.building import TREE, LocalPiece, build_tree, manifest_in
-from edge_worker.bundles.folders import remove_tree
-from edge_worker.bundles.inventory import (
-    Changes,
-    Inventory,
-    changes_in,
-    read_inventory,
-    verified_inventory,
-    write_inventory,
+from edge_worker.bundles.building import (
+    TREE,
+    About,
+    LocalPiece,
+    build_tree,
+    read_about,
+    write_about,
 )
+from edge_worker.bundles.checked import CheckedVersions
+from edge_worker.bundles.files.folders import remove_tree
 from edge_worker.bundles.partial import MANIFEST, Partial
 from edge_worker.bundles.pruning import BundleLimits, CachedVersion, to_remove
 from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.log import EventLog
 
-INVENTORY = "inventory.json"
 PARTIAL_KEEP_S = 86400.0
 """How long pieces are kept of a version that no job waits for."""
 _MIB = 1024 * 1024
@@ -51,12 +52,19 @@ class BundleStore:
     Attributes:
         path: The folder.
         in_use: Returns the digests that the folders of jobs name.
+        checked: What this agent knows of them.
     """
 
     path: Path
     limits: BundleLimits
     in_use: Callable[[], AbstractSet[str]]
     free: Callable[[Path], int] = lambda path: disk_usage(path).free
+    checked: CheckedVersions = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is known of what is on the disk."""
+        self._versions, self._partial, self._removed = (self.path / name for name in ("versions", "partial", "removed"))
+        self.checked = CheckedVersions(self._versions)
 
     def prepare(self) -> None:
         """Make the folders, and finish removals that an earlier run of the agent has begun.
@@ -77,9 +85,7 @@ class BundleStore:
         folder = self._versions / digest
         if not folder.exists():
             return None
-        inventory = read_inventory(folder / INVENTORY)
-        changes = None if inventory is None else changes_in(folder / TREE, inventory)
-        if (inventory is None or changes) and not _is_verified(folder, inventory, changes):
+        if not self.checked.check(folder):
             means = "a task, a person or the disk has changed its files: it is made again"
             log.warning("bundle_changed_on_disk", digest=digest, means=means)
             return None
@@ -123,12 +129,13 @@ class BundleStore:
         folder = partial.path / "version"
         self._discard(folder)
         folder.mkdir(mode=0o710)
-        inventory = build_tree(folder / TREE, partial, manifest, local, bundle)
-        write_inventory(folder / INVENTORY, inventory)
+        inventory = build_tree(folder / TREE, partial, manifest, local)
+        write_about(folder, About(bundle=bundle, size=manifest.size))
         (partial.path / MANIFEST).rename(folder / MANIFEST)
         target = self._versions / manifest.digest
         self._discard(target)
         folder.rename(target)
+        self.checked.note(manifest.digest, inventory)
         self._discard(partial.path)
         return target / TREE
 
@@ -142,6 +149,7 @@ class BundleStore:
         removed = to_remove(versions, self.limits, now=now, room=room)
         for digest in removed:
             self._discard(self._versions / digest)
+            self.checked.forget(digest)
         if removed:
             freed = sum(version.size for version in versions if version.digest in removed)
             log.info("bundles_removed", versions=len(removed), freed_bytes=freed)
@@ -155,9 +163,9 @@ class BundleStore:
         in_use = self.in_use()
         found = []
         for folder in self.folders():
-            inventory = read_inventory(folder / INVENTORY)
-            bundle, size = ("", 0) if inventory is None else (inventory.bundle, inventory.size)
-            found.append(CachedVersion(folder.name, bundle, size, folder.stat().st_mtime, folder.name in in_use))
+            about = read_about(folder) or About(size=0)
+            used_at = folder.stat().st_mtime
+            found.append(CachedVersion(folder.name, about.bundle, about.size, used_at, folder.name in in_use))
         return found
 
     def _make_folders(self) -> None:
@@ -183,18 +191,6 @@ class BundleStore:
         folder.rename(gone)
         _remove(gone)
 
-    @property
-    def _versions(self) -> Path:
-        return self.path / "versions"
-
-    @property
-    def _partial(self) -> Path:
-        return self.path / "partial"
-
-    @property
-    def _removed(self) -> Path:
-        return self.path / "removed"
-
 
 def _remove(folder: Path) -> None:
     try:
@@ -204,19 +200,3 @@ def _remove(folder: Path) -> None:
             folder.unlink(missing_ok=True)
     except (OSError, RecursionError) as error:  # a task may have made folders in folders
         log.warning("bundle_not_removed", path=str(folder), error=str(error))
-
-
-def _is_verified(folder: Path, inventory: Inventory | None, changes: Changes | None) -> bool:
-    """Read what seems to have changed in a version; whether it is as it should be, which is then noted."""
-    manifest = manifest_in(folder)
-    if manifest is None or (changes is not None and changes.is_foreign):
-        return False
-    bundle, changed = ("", set()) if inventory is None or changes is None else (inventory.bundle, changes.files)
-    verified = verified_inventory(folder / TREE, manifest, bundle, inventory, changed)
-    if verified is None:
-        return False
-    try:
-        write_inventory(folder / INVENTORY, verified)
-    except OSError as error:
-        log.warning("bundle_inventory_not_written", digest=folder.name, error=str(error))
-    return True

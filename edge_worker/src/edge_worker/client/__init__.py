@@ -16,9 +16,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge_schemas.life.model import JobState, Outcome, Verdict
+    from edge_schemas.producers.submissions import JobStatus
+    from edge_schemas.why.for_producers import WaitAnswer
     from edge_worker.client.consumer import AsyncConsumer, Consumer
     from edge_worker.client.payload_job import PayloadJob, Reject, Retry, Stopped
-    from edge_worker.client.producer import AsyncProducer, Producer
+    from edge_worker.client.producer import AsyncProducer, Parked, Producer
     from edge_worker.relay.call_result import NoAnswer, Refused
     from edge_worker.settings import SettingsError
 
@@ -26,7 +29,11 @@ _HOMES = {
     "AsyncConsumer": "edge_worker.client.consumer",
     "AsyncProducer": "edge_worker.client.producer",
     "Consumer": "edge_worker.client.consumer",
+    "JobState": "edge_schemas.life.model",
+    "JobStatus": "edge_schemas.producers.submissions",
     "NoAnswer": "edge_worker.relay.call_result",
+    "Outcome": "edge_schemas.life.model",
+    "Parked": "edge_worker.client.producer",
     "PayloadJob": "edge_worker.client.payload_job",
     "Producer": "edge_worker.client.producer",
     "Refused": "edge_worker.relay.call_result",
@@ -34,13 +41,19 @@ _HOMES = {
     "Retry": "edge_worker.client.payload_job",
     "SettingsError": "edge_worker.settings",
     "Stopped": "edge_worker.client.payload_job",
+    "Verdict": "edge_schemas.life.model",
+    "WaitAnswer": "edge_schemas.why.for_producers",
 }
 
 __all__ = [
     "AsyncConsumer",
     "AsyncProducer",
     "Consumer",
+    "JobState",
+    "JobStatus",
     "NoAnswer",
+    "Outcome",
+    "Parked",
     "PayloadJob",
     "Producer",
     "Refused",
@@ -48,6 +61,8 @@ __all__ = [
     "Retry",
     "SettingsError",
     "Stopped",
+    "Verdict",
+    "WaitAnswer",
 ]
 
 

@@ -5,15 +5,14 @@ import platform
 from dataclasses import dataclass
 
 from edge_schemas.wire.jobs import JobKind
-from edge_schemas.wire.polls import Grant, StopDirective
-from edge_schemas.wire.workers import WorkerSettings
 from edge_worker.agent.draining import DELIVERY_GRACE_S, Draining
 from edge_worker.agent.link_probe import LinkProbe
 from edge_worker.agent.orders import Orders
+from edge_worker.agent.poll_answers import PollHandler
 from edge_worker.agent.poll_loop import PollLoop, Report
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.secret_rotation import SecretRotation
-from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.agent.shutdown import Shutdown
 from edge_worker.client.contact import ContactWatch
 from edge_worker.client.handling import Handler, Handling
 from edge_worker.client.payloads import Payloads
@@ -27,47 +26,6 @@ from edge_worker.state.kept_identity import KeptIdentity
 from edge_worker.state.state import StateDir
 
 log = EventLog("edge_worker.client.consuming")
-
-
-@dataclass
-class Sink:
-    """Passes what a poll brings to the part that deals with it; a `PollSink`."""
-
-    payloads: Payloads
-    identity: KeptIdentity
-    rotation: SecretRotation
-    orders: Orders
-    shutdown: Shutdown
-    is_revoked: bool = False
-
-    def accept(self, grant: Grant) -> None:
-        """See `Payloads.accept`."""
-        self.payloads.accept(grant)
-
-    def stop(self, directive: StopDirective) -> None:
-        """See `Payloads.stop`."""
-        self.payloads.stop(directive)
-
-    def adopt(self, settings: WorkerSettings) -> None:
-        """Stores and follows the settings that the centre has changed."""
-        try:
-            self.identity.adopt(settings)
-        except OSError as error:
-            log.warning("settings_not_on_disk", error=str(error))
-        self.rotation.check()
-        self.orders.follow(settings)
-
-    def answered(self) -> None:
-        """See `Orders.answered`."""
-        self.orders.answered()
-
-    def runtime_refused(self, centre: str) -> None:
-        """Cannot happen: a consumer accepts no tasks."""
-
-    def revoked(self) -> None:
-        """Accepts nothing new, and leaves when no job is left."""
-        self.is_revoked = True
-        self.shutdown.reach(ShutdownStage.DRAIN, "the credential was revoked")
 
 
 @dataclass(frozen=True)
@@ -100,7 +58,7 @@ class Consuming:
             rotation = SecretRotation(self.identity, self.client, self.link)
             worker, drain_s = self.identity.current.enrollment.worker, self.settings.drain_timeout_s
             orders = Orders(self.shutdown, table, payloads, worker, self.slots, drain_s)
-            sink = Sink(payloads, self.identity, rotation, orders, self.shutdown)
+            sink = PollHandler(payloads, self.identity, rotation, orders, self.shutdown, _ignore)
             contact = ContactWatch(table)
             tuner = PollTimeoutTuner(self.settings.poll_hold_s)
             polls = PollLoop(self.client, table, self.link, sink, self._report(incarnation), tuner, contact)
@@ -146,3 +104,7 @@ async def _leave(payloads: Payloads) -> None:
             await payloads.until_idle()
     except TimeoutError:
         log.warning("payloads_left_behind", jobs=payloads.busy)
+
+
+def _ignore(_: str) -> None:
+    """A consumer accepts no tasks, so no runtime is too old for them."""

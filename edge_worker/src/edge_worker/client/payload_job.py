@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from typing_extensions import override
+
 from edge_schemas.wire.job_calls import MAX_RELEASE_DELAY_S
 from edge_schemas.wire.jobs import Job, PayloadWork
 
@@ -18,9 +20,13 @@ class Retry(Exception):
         if not 0 <= delay_s <= MAX_RELEASE_DELAY_S:
             msg = f"delay_s must be from 0 to {MAX_RELEASE_DELAY_S:g}"
             raise ValueError(msg)
-        super().__init__(reason)
+        super().__init__(delay_s, reason)
         self.delay_s = delay_s
         self.reason = reason
+
+    @override
+    def __str__(self) -> str:
+        return self.reason
 
 
 class Reject(Exception):

@@ -10,9 +10,11 @@ from typing import Literal, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 from pydantic import BaseModel
+from typing_extensions import override
 
 from edge_schemas.life.model import JobState
 from edge_schemas.producers.submissions import MAX_WAIT_S, Cancellation, JobStatus, Submission, Submitted
+from edge_schemas.why.for_producers import WaitAnswer
 from edge_schemas.wire import routes
 from edge_schemas.wire.content import BYTES, TEXT, SentContent
 from edge_worker.client.options import Connection, settings_of
@@ -27,6 +29,8 @@ from edge_worker.relay.transport import AGAIN_S, Request, Sessions, Transport
 
 LONGEST_WAIT_S = MAX_WAIT_S - 5.0
 """Of one call; a proxy may cut longer ones."""
+_LOOK_EVERY_S = 15.0
+"""A wait is answered at the end of its job; that a job was parked is seen between two waits."""
 _MARGIN_S = 15.0
 _JSON = {"Content-Type": "application/json"}
 
@@ -46,6 +50,24 @@ class Terms(TypedDict, total=False):
     group: str
     labels: Mapping[str, str]
     offline_tolerance_s: float
+
+
+class Parked(Exception):
+    """The job has used up its attempts, or no worker would start it: only an operator can let it run again.
+
+    Attributes:
+        job: Its id.
+        reason: Why, from the last worker that had it.
+    """
+
+    def __init__(self, job: str, reason: str) -> None:
+        super().__init__(job, reason)
+        self.job = job
+        self.reason = reason
+
+    @override
+    def __str__(self) -> str:
+        return f"job {self.job} is parked: {self.reason}"
 
 
 class AsyncProducer:
@@ -80,14 +102,17 @@ class AsyncProducer:
         self._sessions = Sessions(tls_context(settings))
         self._transport = Transport(address, token, sessions=self._sessions, proxy=proxy, link=self._link)
         self._patience_s = patience_s
+        self._is_open = False
 
     async def __aenter__(self) -> Self:
         self._sessions.open()
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_open = False
         await self._sessions.close()
 
     async def submit(
@@ -104,18 +129,18 @@ class AsyncProducer:
         Args:
             queue: Its name.
             payload: Up to 256 KiB.
-            command: A program and its arguments, for workers that accept commands.
+            command: Instead of a payload: a program and its arguments, for workers that accept commands. No shell.
             content_type: Of the payload.
             terms: See `Terms`.
 
         Raises:
+            TypeError: Not exactly one of payload and command was passed, or the command is one text.
             ValueError: A value is out of range.
             Refused: The relay does not accept it: `code` says why.
             NoAnswer: The relay was not reached. The job may have been submitted: repeat with the same `key`.
         """
         terms.setdefault("key", secrets.token_hex(16))
-        work = {"payload": _content(payload, content_type)} if command is None else {"command": {"argv": command}}
-        submission = Submission.model_validate({**work, **terms})
+        submission = Submission.model_validate({**_work(payload, command, content_type), **terms})
         reply = await self._post(routes.QUEUE_JOBS.format(queue=quote(queue, safe="")), submission)
         return parse(Submitted, reply).job
 
@@ -130,16 +155,29 @@ class AsyncProducer:
         return parse(JobStatus, await self._patiently(lambda: self._transport.send(request)))
 
     async def wait(self, job: str, *, timeout_s: float | None = None) -> JobStatus:
-        """Waits for the end of a job.
+        """Waits for the end of a job; `outcome` of the status says how it ended.
 
         Raises:
-            TimeoutError: It has not ended in this time. A parked job does not end by itself.
+            Parked: It waits for an operator, and does not end by itself.
+            TimeoutError: It has not ended in this time. The job goes on; the wait may be repeated.
+            NoAnswer: The relay could not be reached. The job goes on.
         """
-        async with asyncio.timeout(timeout_s):
-            while True:
-                status = await self.status(job, wait_s=LONGEST_WAIT_S)
-                if status.state is JobState.ENDED:
-                    return status
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    status = await self.status(job, wait_s=_LOOK_EVERY_S)
+                    if status.state is JobState.ENDED:
+                        return status
+                    if status.parked is not None:
+                        raise Parked(job, status.parked)
+        except TimeoutError:
+            msg = f"job {job} has not ended within {timeout_s} s"
+            raise TimeoutError(msg) from None
+
+    async def why(self, job: str) -> WaitAnswer:
+        """Why a job waits: its `causes` are sentences, the one that holds the job back most comes first."""
+        request = Request("GET", routes.JOB_WHY.format(job=quote(job, safe="")))
+        return parse(WaitAnswer, await self._patiently(lambda: self._transport.send(request)))
 
     async def cancel(self, job: str, *, reason: str = "cancelled by its producer") -> JobStatus:
         """Ends a waiting job, and asks the holder of a running one to stop."""
@@ -151,6 +189,9 @@ class AsyncProducer:
         return await self._patiently(lambda: self._transport.send_twice(request, again_s=AGAIN_S))
 
     async def _patiently(self, call: Callable[[], Awaitable[Reply]]) -> Reply:
+        if not self._is_open:
+            msg = "use the producer as a context manager: async with AsyncProducer(...) as producer"
+            raise RuntimeError(msg)
         deadline = monotonic() + self._patience_s
 
         def failed(error: CallError, pause_s: float) -> None:
@@ -161,7 +202,10 @@ class AsyncProducer:
 
 
 class Producer:
-    """The same for programs without an event loop; may be used by several threads. See `AsyncProducer`."""
+    """The same for plain programs; also works where an event loop runs, such as in a notebook. See `AsyncProducer`.
+
+    May be used by several threads. Used without `with`, it connects at the first call; call `close` at the end.
+    """
 
     def __init__(
         self,
@@ -172,21 +216,45 @@ class Producer:
         **connection: Unpack[Connection],
     ) -> None:
         self._producer = AsyncProducer(relay_url, token=token, patience_s=patience_s, **connection)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="edge-producer", daemon=True)
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._wait(self._producer.__aenter__())
+        self._opened()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wait(self._producer.__aexit__(kind, error, trace))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections. A call that still waits in another thread is cancelled; a repeat changes nothing."""
+        with self._lock:
+            loop, self._loop, self._is_closed = self._loop, None, True
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(_close(self._producer), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.close()
+
+    def _opened(self) -> asyncio.AbstractEventLoop:
+        """The loop of this producer, in a thread of its own.
+
+        Raises:
+            RuntimeError: The producer is closed.
+        """
+        with self._lock:
+            if self._is_closed:
+                msg = "the producer is closed"
+                raise RuntimeError(msg)
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="edge-producer", daemon=True)
+                self._thread.start()
+                asyncio.run_coroutine_threadsafe(self._producer.__aenter__(), self._loop).result()
+            return self._loop
 
     def submit(
         self,
@@ -212,8 +280,44 @@ class Producer:
         """See `AsyncProducer.cancel`."""
         return self._wait(self._producer.cancel(job, reason=reason))
 
+    def why(self, job: str) -> WaitAnswer:
+        """See `AsyncProducer.why`."""
+        return self._wait(self._producer.why(job))
+
     def _wait(self, call: Coroutine[object, object, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        try:
+            future = asyncio.run_coroutine_threadsafe(call, self._opened())
+        except RuntimeError:
+            call.close()
+            raise
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            # Otherwise the call goes on in its thread, and a wait does so until its job ends.
+            future.cancel()
+            raise
+
+
+async def _close(producer: AsyncProducer) -> None:
+    """Closes the connections, and cancels the calls of all threads."""
+    calls = asyncio.all_tasks() - {asyncio.current_task()}
+    # Connections first: those of a cancelled call would outlive this loop.
+    await producer.__aexit__(None, None, None)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+def _work(payload: bytes | str | None, command: Sequence[str] | None, content_type: str | None) -> dict[str, object]:
+    if (payload is None) == (command is None):
+        msg = "pass a payload or a command"
+        raise TypeError(msg)
+    if command is None:
+        return {"payload": _content(payload, content_type)}
+    if isinstance(command, str):
+        msg = "a command is a list of its program and arguments; no shell splits a text"
+        raise TypeError(msg)
+    return {"command": {"argv": command}}
 
 
 def _content(payload: bytes | str | None, content_type: str | None) -> dict[str, object]:

@@ -44,13 +44,13 @@ def main() -> int:
     return job_process.run(request.job, Path(request.dir), ready, partial(_result, request))
 
 
-def _result(request: CommandRequest) -> Result:
+def _result(request: CommandRequest, lock: int) -> Result:
     job_dir = Path(request.dir)
     log = partial(job_process.log_best_effort, job_dir)
     fence = SupervisorFence(Path(request.gateway_socket).with_name(LEASE), request.offline, log)
     guard = Guard(fence, request.gateway_socket)
     try:
-        result = _run(request, guard)
+        result = _run(request, lock, guard)
     except Exception as error:  # noqa: BLE001 (every error ends this job, and is shown)
         result = Result(NOT_EXECUTABLE, None, f"the command could not be run: {type(error).__name__}: {error}")
     finally:
@@ -64,17 +64,17 @@ def _result(request: CommandRequest) -> Result:
     return result
 
 
-def _reap() -> None:
-    """Removes ended orphans, whose parent this process has become, from the process table."""
+def _reap(command: int | None = None) -> None:
+    """Removes ended orphans, whose parent this process has become, from the process table; the command stays in it."""
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != command:
+            os.waitpid(ended.si_pid, os.WNOHANG)
 
 
-def _run(request: CommandRequest, guard: Guard) -> Result:
+def _run(request: CommandRequest, lock: int, guard: Guard) -> Result:
     memory = MemoryWatch()
     try:
-        process = _start(request)
+        process = _start(request, lock)
     except FileNotFoundError as error:
         return Result(NOT_FOUND, None, f"cannot be found: {error.filename}")
     except OSError as error:
@@ -87,7 +87,8 @@ def _run(request: CommandRequest, guard: Guard) -> Result:
     return Result(code, None, why)
 
 
-def _start(request: CommandRequest) -> "subprocess.Popen[bytes]":
+def _start(request: CommandRequest, lock: int) -> "subprocess.Popen[bytes]":
+    """Starts the command. It has the lock open: so the agent sees that it lives if this process is killed."""
     folder = Path(request.dir)
     if request.cwd is None:
         (folder / WORK_FOLDER).mkdir(mode=0o700, exist_ok=True)
@@ -102,6 +103,7 @@ def _start(request: CommandRequest) -> "subprocess.Popen[bytes]":
         stderr=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,
+        pass_fds=(lock,),
     )
 
 
@@ -148,6 +150,7 @@ class _Run:
     def _check(self) -> None:
         """Stops a command that ran too long, or whose fence has passed while no agent answers."""
         now = time.monotonic()
+        _reap(self._process.pid)
         if self._timed_out_at is not None:
             if now - self._timed_out_at >= GRACE_S:
                 end_descendants()
@@ -172,10 +175,10 @@ class _Run:
                 self._dir, f"Edge worker ends what the command has left behind: {', '.join(names[:5])}"
             )
         end_descendants()
-        while self._selector.get_map():
+        # What is in the pipes by now. A process of another job may have opened them, and print without an end.
+        until = time.monotonic() + GRACE_S
+        while self._selector.get_map() and self._selector.select(0) and time.monotonic() < until:
             self._move_output(0)
-            if not self._selector.select(0):
-                break
         for key in list(self._selector.get_map().values()):
             stream: OutputStream = key.data
             stream.finish()

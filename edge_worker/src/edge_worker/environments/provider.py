@@ -8,10 +8,10 @@ from pathlib import Path
 
 from edge_schemas.wire.jobs import Job
 from edge_worker.bundles.disk import Disk
-from edge_worker.bundles.folders import remove_tree
+from edge_worker.bundles.files.folders import remove_tree
 from edge_worker.bundles.unavailable import CodeUnavailable, cannot_be_kept
 from edge_worker.environments.rules import constraints, environment_key, read_requirements
-from edge_worker.environments.store import EnvironmentStore
+from edge_worker.environments.store import VENV, EnvironmentStore
 from edge_worker.environments.uv import Output, find_uv, run_uv, uv_variables
 from edge_worker.files import write_atomically
 from edge_worker.host_client.launcher import installed_distributions, site_folders
@@ -23,7 +23,6 @@ from edge_worker.state.state import StateDir
 BUILD_S = 900.0
 """The longest that a build may take."""
 PRUNE_EVERY_S = 3600.0
-VENV = "venv"
 _BEHIND = "edge_relay_runtime.pth"
 
 _REQUIREMENTS, _CONSTRAINTS = "requirements.txt", "constraints.txt"
@@ -188,6 +187,8 @@ class Environments:
             venv, output = folder / VENV, Output(say)
             await run_uv([uv, "venv", "--no-project", "--python", python, venv], variables, folder, output)
             install: list[str | Path] = [uv, "pip", "install", "--python", venv / "bin" / "python"]
+            # No task can do that later: the environment is read-only.
+            install.append("--compile-bytecode")
             files = ["--requirements", _REQUIREMENTS, "--constraints", _CONSTRAINTS]
             await run_uv([*install, *files], variables, folder, output)
             await self.disk.do(lambda: self._finish(folder))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edge_worker.bundles.folders import open_below, open_file, opened_folder, parts_of
+from edge_worker.bundles.files.folders import open_below, open_file, opened_folder, parts_of
 from edge_worker.bundles.unavailable import CodeUnavailable
 
 MAX_BYTES = 256 * 1024

@@ -48,6 +48,8 @@ def uv_variables(settings: Settings, folder: Path) -> dict[str, str]:
         **given,
         **proxy_variables(settings, proxy_environment()),
         "TMPDIR": str(temporary),
+        # A file in the cache, and in other environments, would be the same file.
+        "UV_LINK_MODE": "copy",
         "UV_NO_PROGRESS": "1",
         "UV_PYTHON_DOWNLOADS": "never",
         "NO_COLOR": "1",

@@ -74,7 +74,7 @@ class TaskHost:
 
     async def run_forever(self) -> None:
         """Keeps a host alive until cancelled; then the host accepts nothing more and ends after its last job."""
-        pause = _FIRST_PAUSE_S
+        pause, warned = _FIRST_PAUSE_S, None
         while True:
             started = asyncio.get_running_loop().time()
             self._connector.reap()
@@ -83,7 +83,10 @@ class TaskHost:
             except (HostDied, OSError, ValueError) as error:
                 is_connected = self._connection is not None
                 self._broken = None if is_connected else f"the task host cannot be started: {error}"
-                _log.warning("task_host_lost", extra={"reason": str(error)})
+                # A machine without Airflow has the same reason for ever.
+                level = logging.DEBUG if str(error) == warned else logging.WARNING
+                warned = str(error)
+                _log.log(level, "task_host_lost", extra={"reason": warned})
             if self._broken:
                 self._decided.set()
             self._connection = None

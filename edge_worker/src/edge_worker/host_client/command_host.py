@@ -25,7 +25,7 @@ _SIGNALS_RESET = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, 
 log = EventLog("edge_worker.host_client.command_host")
 
 FindProgram = Callable[[str], str | None]
-"""The path of a program that a command names; None if there is none."""
+"""What is executed for a program that a command names; None if it is not allowed."""
 
 
 @dataclass
@@ -63,7 +63,11 @@ class CommandHost:
         work = job.work
         if not isinstance(work, CommandWork):
             raise LaunchError(f"this is no command but a {job.kind}")
-        request = self._request(job, work, job_dir)
+        # Looked up here, by the owner's PATH: the supervisor reports a missing program in the job's log.
+        program = self.find(work.argv[0])
+        if program is None:  # it was allowed a moment ago
+            raise LaunchError(f"this worker does not run {work.argv[0]!r}")
+        request = self._request(job, work, program, job_dir)
         try:
             supervisor = _spawn(request, job_dir)
         except OSError as error:
@@ -81,13 +85,12 @@ class CommandHost:
         """How a command ended, once it has ended; see `JobEnds.wait`."""
         return await self._ends.wait(job_dir, on_exit)
 
-    def _request(self, job: Job, work: CommandWork, job_dir: Path) -> CommandRequest:
+    def _request(self, job: Job, work: CommandWork, program: str, job_dir: Path) -> CommandRequest:
         about = {"EDGE_RELAY_QUEUE": job.queue, "EDGE_RELAY_ATTEMPT": str(job.attempt)}
         return CommandRequest(
             job=job.id,
             dir=str(job_dir),
-            # Looked up here, by the owner's PATH: the supervisor reports a missing program in the job's log.
-            program=self.find(work.argv[0]) or work.argv[0],
+            program=program,
             argv=list(work.argv),
             env={**self.env, **work.env, **self.names, **about},
             cwd=work.cwd,

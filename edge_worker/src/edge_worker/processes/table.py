@@ -86,6 +86,20 @@ def find_tree(claim: Claim, table: Mapping[int, Process], known: Iterable[Proces
     return tree
 
 
+def holders_of(file: Path, table: Mapping[int, Process]) -> set[Process]:
+    """The processes that have this file open; none where /proc is missing."""
+    return {process for process in table.values() if _has_open(process.pid, file)}
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    folder = _PROC / str(pid) / "fd"
+    try:
+        return any((folder / name).samefile(file) for name in os.listdir(folder))  # noqa: PTH208 (a name is enough)
+    except OSError:
+        # The process is gone or belongs to another user, or closes files meanwhile.
+        return False
+
+
 def _session(claim: Claim, table: Mapping[int, Process]) -> set[Process]:
     """The supervisor and its session, which may outlive it."""
     if claim.pid == 0 or claim.boot != job_files.boot_id():

@@ -1,6 +1,8 @@
 """The processes of a job: whether any is left, and how to stop, kill, freeze and thaw them all."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -8,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from edge_worker.processes.table import Process, find_tree, read_processes, supervisor_of
+from edge_worker.processes.table import Process, find_tree, holders_of, read_processes, supervisor_of
 from edge_worker.task_host import job_files, signals
 
 SUPERVISOR_GRACE_S = 2.0
@@ -162,6 +164,9 @@ class _Tree:
             table = read_processes()
             self._supervisor = supervisor_of(claim, table)
             self.members = find_tree(claim, table, self.members)
+            if not self.members and is_alive(self._job_dir):
+                # The supervisor was killed, and what is left has replaced its environment.
+                self.members = holders_of(self._job_dir / job_files.LOCK, table)
         return bool(self.members) or is_alive(self._job_dir)
 
     def user_code(self) -> set[Process]:
@@ -185,7 +190,20 @@ class _Tree:
 
     async def signal(self, number: signal.Signals, processes: Iterable[Process]) -> int:
         """Sends a signal; returns how many processes received it."""
+        processes = list(processes)
+        if number == signal.SIGKILL:
+            self._kill_groups(processes)
         return await asyncio.to_thread(signals.send, number, [process.pid for process in processes])
+
+    def _kill_groups(self, processes: Iterable[Process]) -> None:
+        """A process that forks and exits all the time is gone before it can be killed by its number: its group is not.
+
+        All of a group belong to the job: each one is in a session that was made within the job.
+        """
+        own = {os.getpgrp()} if self._supervisor is None else {os.getpgrp(), self._supervisor.group}
+        for group in {process.group for process in processes} - own:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
 
     async def gone_within(self, seconds: float) -> bool:
         """Waits until no process is left, at most so long; False if the time is over."""

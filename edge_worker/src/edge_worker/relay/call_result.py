@@ -7,10 +7,12 @@ a captive portal). `Refused`: the relay refused, with a code.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import aiohttp
 from pydantic import BaseModel, ValidationError
+from typing_extensions import override
 
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
@@ -62,6 +64,11 @@ class Refused(CallError):
         self.code = problem.code
         self.retry_after_s = problem.retry_after_s if retry_after_s is None else retry_after_s
         self.origin = origin
+
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        """For pickles: its text is not its argument."""
+        return partial(Refused, origin=self.origin), (self.problem, self.retry_after_s)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ The files that the job's own processes write (`pid.json`, `lock`, `task.log`, `r
 `task_host.job_files`, what a command answers (`result`) in `command_host.request`.
 """
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,13 +136,13 @@ class JobDir:
         write_atomically(self.path / "final_state", state.encode())
 
     def result(self) -> SentContent | None:
-        """What a command answers to its producer: text if it is valid UTF-8. Nothing if there is too much of it."""
-        try:
-            with (self.path / RESULT_FILE).open("rb") as file:
-                body = file.read(MAX_CONTENT_BYTES + 1)
-        except OSError:
-            return None
-        if len(body) > MAX_CONTENT_BYTES:
+        """What a command answers to its producer: text if it is valid UTF-8.
+
+        Nothing if there is too much of it, or if the command made something else than a file of its own in that place:
+        a link, or a pipe, for which the agent would wait.
+        """
+        body = _read_own(self.path / RESULT_FILE, MAX_CONTENT_BYTES + 1)
+        if body is None or len(body) > MAX_CONTENT_BYTES:
             return None
         try:
             return SentContent.of_text(body.decode())
@@ -172,3 +174,20 @@ class JobDir:
     def put_log_offset(self, offset: int) -> None:
         """Records the offset without syncing the disk: a lost one costs a repeated chunk, which the relay trims."""
         write_atomically(self.path / "log_offset", str(offset).encode(), durable=False)
+
+
+def _read_own(path: Path, most: int) -> bytes | None:
+    """The beginning of a regular file; None if this is none, or cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)

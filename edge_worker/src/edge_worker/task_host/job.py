@@ -54,7 +54,8 @@ def run(request: RunRequest, settings: Settings, ready: int) -> int:
         ready: Descriptor for the answer, one JSON object, once it is decided whether the job runs here.
     """
     job_dir = Path(request["dir"])
-    return job_process.run(request["job"]["id"], job_dir, ready, partial(_result, request, job_dir, settings))
+    # The fork that runs user code has the lock open as well.
+    return job_process.run(request["job"]["id"], job_dir, ready, lambda _: _result(request, job_dir, settings))
 
 
 def _result(request: RunRequest, job_dir: Path, settings: Settings) -> Result:

@@ -8,7 +8,7 @@ from typing import Any
 from edge_relay.identity.operators.operator import Operator
 from edge_schemas.admin.audit import AuditEvent, TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.workers import Availability
+from edge_schemas.wire.workers import Availability, WorkerAccess
 
 AVAILABILITY_OF = {"pause": Availability.PAUSED, "drain": Availability.DRAINING, "stop": Availability.STOPPED}
 """What the actions order that make something unavailable."""
@@ -46,18 +46,17 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The part of a target's state that an action changes, before and after.
-
-    Attributes:
-        earlier: When it was changed, if an earlier call did it: its answer, and its event, may have been lost.
-    """
+    """The part of a target's state that an action changes, before and after."""
 
     before: Mapping[str, Any]
     after: Mapping[str, Any]
-    earlier: datetime | None = None
 
     def __bool__(self) -> bool:
-        return self.before != self.after and self.earlier is None
+        return self.before != self.after
+
+
+NOTHING = Changed({}, {})
+"""An action that changes nothing, for example a repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +69,15 @@ class Target:
     queue: str | None = None
 
 
+def target_of(access: WorkerAccess) -> Target:
+    """A worker as a target."""
+    return Target(TargetKind.WORKER, access.worker, site=access.site)
+
+
 def event_of(order: Order, do: str, target: Target, changed: Changed) -> AuditEvent:
     """What the audit says about a change."""
     return AuditEvent(
-        at=changed.earlier or datetime.now(UTC),
+        at=datetime.now(UTC),
         action=f"{target.kind}-{RECORDED_AS[do]}",
         target_kind=target.kind,
         target=target.name,

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from functools import partial
 
-from edge_broker.subjects import consumer_name
+from edge_broker.subjects import queue_token
 from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.bulk import act_on_all
 from edge_relay.actions.changes import changed, describe, with_order, with_queue_settings
@@ -58,7 +58,7 @@ class QueueActions:
         failed = {failure.target for failure in result.failures}
         done = ((queue.team, queue.queue) for name, queue in targets.items() if name not in failed)
         absent = await self._absent.among(done)
-        return result.model_copy(update={"absent": tuple(sorted(consumer_name(*key) for key in absent))})
+        return result.model_copy(update={"absent": tuple(sorted(queue_token(*key) for key in absent))})
 
 
 def _changed_entry(request: QueueActionRequest, order: Order, entry: DesiredQueue) -> DesiredQueue:
@@ -68,4 +68,4 @@ def _changed_entry(request: QueueActionRequest, order: Order, entry: DesiredQueu
 
 
 def _name(queue: QueueId) -> str:
-    return consumer_name(queue.team, queue.queue)
+    return queue_token(queue.team, queue.queue)

@@ -6,12 +6,11 @@ from functools import partial
 
 from pydantic import BaseModel
 
-from edge_broker.audit import Audit
-from edge_broker.subjects import consumer_name
+from edge_broker.subjects import queue_token
 from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.bulk import act_on_all
 from edge_relay.actions.changes import changed, describe, with_labels, with_order, with_queues, with_slots
-from edge_relay.actions.order import Changed, Order, Target, check_end, event_of
+from edge_relay.actions.order import Changed, Order, check_end, target_of
 from edge_relay.actions.worker_credentials import WorkerCredentialActions
 from edge_relay.actions.worker_targets import WorkerTargets
 from edge_relay.desired.state import DesiredState
@@ -21,7 +20,6 @@ from edge_relay.shielded import run_to_completion
 from edge_schemas.admin import actions
 from edge_schemas.admin.access import Role
 from edge_schemas.admin.actions import ActionResult, WorkerAction, WorkerActionRequest
-from edge_schemas.admin.audit import TargetKind
 from edge_schemas.admin.desired import DesiredWorker
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import WorkerAccess
@@ -50,7 +48,6 @@ class WorkerActions:
         desired: DesiredState,
         store: DesiredStore,
         credentials: WorkerCredentialActions,
-        audit: Audit,
         *,
         absent: AbsentQueues,
     ) -> None:
@@ -58,7 +55,6 @@ class WorkerActions:
         self._targets = targets
         self._desired = desired
         self._store = store
-        self._audit = audit
         self._deeds: Mapping[type[BaseModel], Deed] = {
             **dict.fromkeys(DESIRED, self._change_desired),
             actions.RotateCredential: credentials.rotate,
@@ -93,33 +89,18 @@ class WorkerActions:
             if access.revoked_at is not None and not isinstance(action, FOR_REVOKED):
                 raise EdgeError(ErrorCode.WRONG_STATE, "the worker is revoked")
             rights.check(access.team, _added_queues(action))
-            found = await deed(access, action, order)
-            if not order.dry_run and not isinstance(action, DESIRED):
-                await self._record(action, order, access, found)
-            return bool(found)
+            return bool(await deed(access, action, order))
 
         result = await run_to_completion(act_on_all(targets, act, dry_run=order.dry_run))
-        return result.model_copy(update={"absent": tuple(sorted(consumer_name(*key) for key in absent))})
+        return result.model_copy(update={"absent": tuple(sorted(queue_token(*key) for key in absent))})
 
     async def _change_desired(self, access: WorkerAccess, action: WorkerAction, order: Order) -> Changed:
         change = partial(_changed_entry, access, action, order)
         if order.dry_run:
             before = self._desired.worker(access.worker)
             return changed(before, change(before))
-        told = partial(describe, order, action.do, _target(access))
+        told = partial(describe, order, action.do, target_of(access))
         return changed(*await self._store.change_worker(access.worker, change, told))
-
-    async def _record(self, action: WorkerAction, order: Order, access: WorkerAccess, found: Changed) -> None:
-        """What is no change of desired state, which is stored with its event."""
-        event = event_of(order, action.do, _target(access), found)
-        if found:
-            await self._audit.store(event)
-        elif found.earlier is not None:
-            await self._audit.complete(event)
-
-
-def _target(access: WorkerAccess) -> Target:
-    return Target(TargetKind.WORKER, access.worker, site=access.site)
 
 
 def _changed_entry(access: WorkerAccess, action: WorkerAction, order: Order, entry: DesiredWorker) -> DesiredWorker:

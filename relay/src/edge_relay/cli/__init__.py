@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edge_relay.cli.arguments.parser import build
-from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Failure, explain
+from edge_relay.cli.output import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Failure, explain
 from edge_service.closed_pipe import run_until_closed
 
 
@@ -29,5 +29,5 @@ def _main(argv: Sequence[str] | None) -> int:
         explain(failure)
         return failure.status
     except KeyboardInterrupt:
-        return EXIT_FAILED
+        return EXIT_INTERRUPTED
     return EXIT_OK

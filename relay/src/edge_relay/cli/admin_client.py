@@ -48,12 +48,16 @@ class AdminClient:
     Attributes:
         uses_proxy: Go through the proxy that the environment names. The operators' listener is internal, so its calls
             do not; the workers' listener may be anywhere.
+        option: That names the address, for texts.
+        ca_option: That names the CA file, for texts.
     """
 
     url: str
     token: str
     ca_file: Path | None
     uses_proxy: bool = False
+    option: str = "--url"
+    ca_option: str = "--ca-file or RELAY_ADMIN_CA_FILE"
 
     def call(
         self,
@@ -94,9 +98,13 @@ class AdminClient:
         except urllib.error.HTTPError as error:
             if error.code == _NOT_MODIFIED:
                 return Answer(None, error.headers.get("ETag"))
-            raise _refusal(error) from None
+            raise _refusal(error, self.option) from None
         except (OSError, HTTPException, ValueError) as error:
-            text = f"no answer from {self.url}: {_reason(error)}. Is the relay up, and is --url right?"
+            if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
+                # No repetition helps.
+                text = f"the certificate of {self.url} is not trusted: {_reason(error)}. Name its CA: {self.ca_option}"
+                raise Failure(text, EXIT_USAGE) from None
+            text = f"no answer from {self.url}: {_reason(error)}. Is the relay up, and is {self.option} right?"
             raise Failure(text, EXIT_NO_ANSWER) from None
         if len(body) > MAX_ANSWER_BYTES:
             raise Failure(f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB: ask for less, see --limit")
@@ -205,17 +213,19 @@ def _token_file(
     return settings.access_token_file if context is None else Path(context.access_token_file)
 
 
-def _refusal(error: urllib.error.HTTPError) -> Failure:
+def _refusal(error: urllib.error.HTTPError, option: str) -> Failure:
     body = error.read(1 << 16)
     try:
         problem = Problem.model_validate_json(body)
     except ValidationError:
-        return Failure(f"status {error.code}, not from the operators' listener of a relay: check --url")
+        return Failure(f"status {error.code}, not from a relay: check {option}")
     hints = {
         "unauthenticated": ": check the access token",
         "credential_revoked": ": 'edge-relay access-token create' creates another",
         "forbidden": ": 'edge-relay tokens list' shows what each access token may do",
     }
+    if not problem.detail:
+        hints["not_found"] = f": check {option}"
     status = EXIT_NO_ANSWER if problem.retryable and problem.status >= 500 else 1
     return Failure(f"refused ({problem.code}): {problem.detail or problem.title}{hints.get(problem.code, '')}", status)
 

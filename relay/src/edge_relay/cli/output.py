@@ -4,11 +4,14 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import TextIO
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NO_ANSWER = 3
+EXIT_INTERRUPTED = 130
+"""As a shell has it for a program that Ctrl-C has ended."""
 
 
 class Failure(Exception):
@@ -65,6 +68,12 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 def printable(text: str, *, keep: str = "") -> str:
     """The text without control characters for terminals: names come from workers and other operators."""
     return "".join(char if char.isprintable() or char in keep else "?" for char in text)
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """The text with what the stream's encoding lacks as escapes: a log may hold anything, such as half a character."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def span(seconds: float) -> str:

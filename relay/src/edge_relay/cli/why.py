@@ -31,10 +31,13 @@ def _path(options: Namespace) -> str:
     names = (options.dag, options.run, options.task)
     if options.job is not None:
         if any(name is not None for name in names):
-            raise Failure("give either --job JOB, or DAG RUN TASK", EXIT_USAGE)
+            raise Failure("give either JOB, or DAG RUN TASK", EXIT_USAGE)
         return routes.ADMIN_JOB_WHY.format(job=segment(options.job))
+    if options.dag is not None and options.run is None:
+        # One word alone can only be a job.
+        return routes.ADMIN_JOB_WHY.format(job=segment(options.dag))
     if any(name is None for name in names):
-        raise Failure("give DAG RUN TASK, or --job JOB", EXIT_USAGE)
+        raise Failure("give JOB, or DAG RUN TASK", EXIT_USAGE)
     query = {"dag": options.dag, "run": options.run, "task": options.task, "map_index": options.map_index}
     return f"{routes.ADMIN_WHY}?{urlencode(query, quote_via=quote)}"
 

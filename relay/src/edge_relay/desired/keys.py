@@ -1,10 +1,7 @@
-"""The keys of `edge_desired`: `worker.<name>`, `site.<name>` and `queue.<consumer name>`."""
+"""The keys of `edge_desired`: `worker.<name>`, `site.<name>` and `queue.<queue as one token>`."""
 
-from edge_broker.subjects import DESIRED_QUEUES, consumer_name
-
-WORKER_PREFIX = "worker."
-SITE_PREFIX = "site."
-QUEUE_PREFIX = DESIRED_QUEUES
+from edge_broker.subjects import queue_token
+from edge_schemas.admin.desired import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX
 
 
 def worker_key(worker: str) -> str:
@@ -19,4 +16,4 @@ def site_key(site: str) -> str:
 
 def queue_key(team: str | None, queue: str) -> str:
     """The key of a queue."""
-    return QUEUE_PREFIX + consumer_name(team, queue)
+    return QUEUE_PREFIX + queue_token(team, queue)

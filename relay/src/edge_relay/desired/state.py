@@ -12,15 +12,18 @@ from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.subjects import DESIRED_BUCKET, consumer_name, parse_consumer_name
+from edge_broker.subjects import DESIRED_BUCKET, parse_queue_token, queue_token
 from edge_broker.watched_bucket import WatchedBucket
-from edge_relay.desired.entries import Entries, Entry
-from edge_relay.desired.keys import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX, queue_key, site_key, worker_key
+from edge_relay.desired.entries import Entries
+from edge_relay.desired.keys import queue_key, site_key, worker_key
 from edge_schemas.admin.desired import (
+    QUEUE_PREFIX,
     AvailabilityOrder,
+    DesiredEntry,
     DesiredQueue,
     DesiredSite,
     DesiredWorker,
+    read_desired,
     settings_version,
     strictest,
 )
@@ -30,11 +33,6 @@ from edge_service import task_cleanup
 log = structlog.get_logger(__name__)
 
 _E = TypeVar("_E", DesiredWorker, DesiredSite, DesiredQueue)
-_MODELS: dict[str, type[DesiredWorker] | type[DesiredSite] | type[DesiredQueue]] = {
-    WORKER_PREFIX: DesiredWorker,
-    SITE_PREFIX: DesiredSite,
-    QUEUE_PREFIX: DesiredQueue,
-}
 CHECK_S = 1.0
 """While an order has an end, the clock is compared with it at least so often: clocks are set."""
 READY_WITHIN_S = 8.0
@@ -57,7 +55,7 @@ class DesiredState:
     """What operators have set. Run `run()` in a task group."""
 
     def __init__(self, broker: Broker, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._watched = WatchedBucket(broker, DESIRED_BUCKET, self.apply)
+        self.watched = WatchedBucket(broker, DESIRED_BUCKET, self.apply)
         self._now = now
         self._entries = Entries()
         self._kick = asyncio.Event()
@@ -67,7 +65,7 @@ class DesiredState:
     @property
     def complete(self) -> asyncio.Event:
         """Set while everything is known to be in memory."""
-        return self._watched.complete
+        return self.watched.complete
 
     def on_change(self, listener: OnChange) -> None:
         """Call `listener` whenever an entry changes or an order's time is over."""
@@ -91,7 +89,7 @@ class DesiredState:
         ends = asyncio.create_task(self._watch_ends(), name="desired-state-ends")
         try:
             # Not in a task group: that cancels only once, and nats-py may swallow a cancellation.
-            await self._watched.run()
+            await self.watched.run()
         finally:
             await task_cleanup.cancel_and_wait([ends])
 
@@ -138,11 +136,11 @@ class DesiredState:
         )
 
     def active_queues(self, team: str | None, settings: WorkerSettings) -> tuple[str, ...]:
-        """The consumers of the queues from which a worker with these settings may get jobs now."""
+        """The queues, as tokens, from which a worker with these settings may get jobs now."""
         if settings.availability is not Availability.ACTIVE:
             return ()
         queues = (queue for queue in settings.queues if not self.is_paused(team, queue))
-        return tuple(dict.fromkeys(consumer_name(team, queue) for queue in queues))
+        return tuple(dict.fromkeys(queue_token(team, queue) for queue in queues))
 
     def apply(self, key: str, value: bytes | None) -> None:
         """Store an entry as the watch shows it."""
@@ -150,14 +148,14 @@ class DesiredState:
         self._entries.watched(key, None if value is None else _parse(key, value))
         self._compare(key, before)
 
-    def written(self, key: str, entry: Entry) -> None:
+    def written(self, key: str, entry: DesiredEntry) -> None:
         """Store an entry that was written here: the caller need not wait for the watch."""
         before = self._entries.get(key)
         self._entries.written(key, entry, _clock())
         self._compare(key, before)
         self._kick.set()
 
-    def _compare(self, key: str, before: Entry | None) -> None:
+    def _compare(self, key: str, before: DesiredEntry | None) -> None:
         entry = self._entries.get(key)
         if entry == before:
             return
@@ -204,12 +202,12 @@ class DesiredState:
             listener(key)
 
 
-def _set_queues(entries: list[tuple[str, Entry]], now: datetime) -> list[tuple[str | None, str]]:
+def _set_queues(entries: list[tuple[str, DesiredEntry]], now: datetime) -> list[tuple[str | None, str]]:
     keys = (key for key, entry in entries if _says(entry, now))
-    return [parse_consumer_name(key.removeprefix(QUEUE_PREFIX)) for key in keys]
+    return [parse_queue_token(key.removeprefix(QUEUE_PREFIX)) for key in keys]
 
 
-def _says(entry: Entry, now: datetime) -> bool:
+def _says(entry: DesiredEntry, now: datetime) -> bool:
     """Whether an entry sets anything now."""
     emptied = entry.model_copy(update={"version": 0})
     if entry.order is not None and entry.order.is_over(now):
@@ -221,12 +219,9 @@ def _clock() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _parse(key: str, value: bytes) -> Entry | None:
-    model = next((model for prefix, model in _MODELS.items() if key.startswith(prefix)), None)
-    if model is None:
-        return None
+def _parse(key: str, value: bytes) -> DesiredEntry | None:
     try:
-        return model.model_validate_json(value)
+        return read_desired(key, value)
     except ValidationError as error:
         log.warning("desired_state_unreadable", key=key, errors=error.error_count())
         return None

@@ -32,12 +32,12 @@ class Granter:
         self._metrics = metrics
         self._parked = parked
 
-    async def keep_usable(self, delivered: list[Delivery], consumers: Collection[str]) -> None:
+    async def keep_usable(self, delivered: list[Delivery], queues: Collection[str]) -> None:
         """Remove what this worker may not or need not be offered from `delivered`; it returns to its queue.
 
         Args:
             delivered: Jobs that were delivered for the poll.
-            consumers: Of the queues that the worker may serve now.
+            queues: Those that the worker may serve now, as tokens.
 
         Raises:
             BrokerUnavailable: A record could not be read.
@@ -47,7 +47,7 @@ class Granter:
         busy = {job.id for job in self._parked.poll.jobs if job.phase is not JobPhase.GRANTED}
         returns = self._metrics.returns
         for delivery in list(delivered):
-            if delivery.consumer not in consumers:
+            if delivery.queue not in queues:
                 returns.labels("not_served").inc()
                 await nak(self._broker, delivery.ack_subject)
             elif delivery.job.id not in busy:
@@ -71,7 +71,7 @@ class Granter:
         """
         key = await self._receipt_key.get()
         expires_at = delivery.arrived_at + timedelta(seconds=GRANT_WAIT_S)
-        receipt = Receipt(delivery.ack_subject, delivery.consumer, delivery.job.id, self._parked.worker, expires_at)
+        receipt = Receipt(delivery.ack_subject, delivery.queue, delivery.job.id, self._parked.worker, expires_at)
         job = restored(_with_airflow(delivery.job, centre_airflow))
         return Grant(job=job, receipt=seal(key, receipt), expires_at=expires_at)
 

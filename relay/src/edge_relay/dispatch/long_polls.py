@@ -61,7 +61,7 @@ class LongPolls:
             agent,
             most,
             site=principal.site,
-            consumers=principal.consumers,
+            queues=principal.queues,
         )
         with self._parts.polls.parked(parked):
             try:

@@ -94,7 +94,7 @@ class PollSession:
         try:
             is_known = not delivered or await self._parts.desired.settled()
             principal = self._parts.credentials.current(self._parked.secret_hash)
-            await self._granter.keep_usable(delivered, self._consumers(principal) if is_known else ())
+            await self._granter.keep_usable(delivered, self._queues(principal) if is_known else ())
             grants = [await self._granter.grant(delivery, self._centre_airflow) for delivery in delivered]
             await send(_answer(grants, found))
         except BaseException:
@@ -171,11 +171,11 @@ class PollSession:
 
     def _enlist(self, principal: Principal) -> None:
         """Wait for jobs of the queues that this agent may serve now."""
-        self._parts.dispatchers.enlist(self._parked.demand, self._consumers(principal))
+        self._parts.dispatchers.enlist(self._parked.demand, self._queues(principal))
 
-    def _consumers(self, principal: Principal) -> tuple[str, ...]:
-        """Of the queues that this agent may serve: none while another agent uses its credential."""
-        return () if self._state.conflict() else principal.active_consumers
+    def _queues(self, principal: Principal) -> tuple[str, ...]:
+        """Those that this agent may serve: none while another agent uses its credential."""
+        return () if self._state.conflict() else principal.active_queues
 
     def _check(self) -> Principal:
         """The worker, if this poll may continue to wait."""
@@ -183,7 +183,7 @@ class PollSession:
         if self._parked.superseded_by is not None:
             raise agents.superseded(by=self._parked.superseded_by)
         principal = self._parts.credentials.current(self._parked.secret_hash)
-        self._parked.consumers = principal.consumers
+        self._parked.queues = principal.queues
         return principal
 
     def _record_sent(self, granted: Sequence[Delivery], found: Directives) -> None:

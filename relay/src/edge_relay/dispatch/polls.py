@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 
-from edge_relay.desired.keys import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX
 from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.wait_queue import PollDemand
 from edge_relay.stores.last_arrivals import StoredEntry
+from edge_schemas.admin.desired import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX
 from edge_schemas.life.agents import current_arrival
 from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.worker_entry import AgentSeen
@@ -36,7 +36,7 @@ class ParkedPoll:
         agent: The agent that polls, as seen when the poll arrived; `arrival` identifies this poll among the worker's.
         most: How many jobs it may be granted.
         site: The worker's.
-        consumers: Of the queues that the worker serves, paused ones included.
+        queues: Those that the worker serves, as tokens, paused ones included.
         known: The worker's entry, as last seen; None until the poll's arrival is in it.
         reports: Its jobs.
         is_stale: All its jobs must be compared with the watched records.
@@ -51,7 +51,7 @@ class ParkedPoll:
     agent: AgentSeen
     most: int
     site: str = ""
-    consumers: Collection[str] = ()
+    queues: Collection[str] = ()
     known: StoredEntry | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     is_stale: bool = True
@@ -151,9 +151,9 @@ class ParkedPolls:
         if key.startswith(WORKER_PREFIX):
             concerned = list(self._by_worker.get(key.removeprefix(WORKER_PREFIX), ()))
         else:
-            site, consumer = _after(SITE_PREFIX, key), _after(QUEUE_PREFIX, key)
+            site, queue = _after(SITE_PREFIX, key), _after(QUEUE_PREFIX, key)
             polls = chain.from_iterable(self._by_worker.values())
-            concerned = [poll for poll in polls if poll.site == site or consumer in poll.consumers]
+            concerned = [poll for poll in polls if poll.site == site or queue in poll.queues]
         for poll in concerned:
             poll.wake.set()
 

@@ -10,13 +10,13 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.subjects import AUDIT
-from edge_relay.desired.keys import QUEUE_PREFIX
 from edge_relay.dispatch.state.watched_job import WatchedJob
 from edge_relay.fleet.queues.counts import ConsumerCounts
 from edge_relay.fleet.queues.flow import QueueKey
 from edge_relay.fleet.views import FleetViews
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.kinds import Limit, OnLimit, ignore
+from edge_schemas.admin.desired import QUEUE_PREFIX
 from edge_schemas.admin.rows import Change
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 

@@ -81,6 +81,7 @@ class JobViews:
             row=record_row(record, self._views.site_of),
             record=record.model_copy(update={"job": None, "last_write": None}),
             timeline=timeline(record),
+            bundle=None if record.job is None else record.job.bundle,
             airflow_url=airflow_link(self._airflow_url, record),
             as_of=self._sources.fleet.clock.as_of(),
         )

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Middleware
 
 from edge_relay.http.browsers import SESSION_COOKIE, Browsers
 from edge_relay.http.operator_callers import STALE_SESSION
+from edge_relay.http.raw_bodies import in_pieces
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.metrics.replica import Metrics
@@ -89,18 +90,23 @@ class CallMiddlewares:
         try:
             response = await handler(request)
             status = response.status
-            if self._exposed and self._connections.is_stranger(request.transport):
-                # A stranger has one call for each connection: idle connections are for known callers.
-                response.force_close()
+            self._close_if_stranger(request, response)
             return response
         finally:
             self._account(request, status, time.monotonic() - began)
+
+    def _close_if_stranger(self, request: web.Request, response: web.StreamResponse) -> None:
+        """A stranger has one call for each connection: idle connections are for known callers."""
+        if self._exposed and self._connections.is_stranger(request.transport):
+            response.force_close()
 
     @web.middleware
     async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turn what a handler raises into a problem; an unexpected error is logged and answered without details."""
         try:
-            return await handler(request)
+            response = await handler(request)
+            self._close_if_stranger(request, response)
+            return await in_pieces(request, response)
         except EdgeError as error:
             structlog.contextvars.bind_contextvars(code=str(error.code))
             self._count_credential_failure(request, error.code)
@@ -140,7 +146,7 @@ class CallMiddlewares:
         resource = request.match_info.route.resource
         route = "unknown" if resource is None else resource.canonical
         self._metrics.requests.labels(route, str(status)).inc()
-        if route not in _HELD and "wait" not in request.query:
+        if route not in _HELD and not (request.query_string and "wait" in request.query):
             self._metrics.request_seconds.labels(route).observe(seconds)
         is_empty_poll = route == routes.POLL and status == 204
         level = DEBUG if is_empty_poll or (route in _QUIET and status < 500) else INFO

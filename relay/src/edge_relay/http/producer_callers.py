@@ -1,5 +1,9 @@
 """The calling producer: an access token becomes a caller of the producers' API, on the workers' listener."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
 import structlog
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +18,7 @@ from edge_relay.limits.rates import RateLimit
 from edge_schemas.admin.access import SignedInBy
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import QueueName
+from edge_schemas.wire.workers import hash_secret
 
 SCANNED_PER_CALL = 1000
 """A list costs a call for so many jobs that it looks through."""
@@ -60,6 +65,10 @@ class ProducerCallers:
             raise EdgeError(ErrorCode.FORBIDDEN, text)
         return Operator(entry.name, entry.role, entry.scope, SignedInBy.TOKEN, address, entry.expires_at)
 
+    def check_again(self, request: web.Request) -> Callable[[], object]:
+        """Refuses a call that has waited, once its token was revoked or has expired; errors as for `producer`."""
+        return partial(self._credentials.operators.current, hash_secret(bearer(request)))
+
     async def of_queue(self, request: web.Request, *, change: bool) -> tuple[Operator, str]:
         """The caller, and the queue that the path names; errors as for `producer`.
 
@@ -83,3 +92,10 @@ class ProducerCallers:
 def owner_of(producer: str) -> str:
     """A producer in the sums of limits. No worker has such a name."""
     return f"producer {producer}"
+
+
+def patience_s(producer: Operator, wait_s: float) -> float:
+    """How long a call may wait: not longer than its token is valid."""
+    if producer.expires_at is None:
+        return wait_s
+    return max(0.0, min(wait_s, (producer.expires_at - datetime.now(UTC)).total_seconds()))

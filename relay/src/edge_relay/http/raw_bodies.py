@@ -55,8 +55,17 @@ async def read_bounded(
         raise EdgeError(ErrorCode.RATE_LIMITED, str(error), retry_after_s=1.0) from None
 
 
-async def send(request: web.Request, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
+async def send(
+    request: web.Request, status: int, headers: Mapping[str, str], body: bytes, *, closes: bool = False
+) -> web.StreamResponse:
     """An answer with a body of any size.
+
+    Args:
+        request: What is answered.
+        status: Of the answer.
+        headers: Of the answer.
+        body: Of the answer.
+        closes: The connection is closed behind a large answer.
 
     Raises:
         ConnectionResetError: The client is gone, or has stopped reading.
@@ -65,6 +74,8 @@ async def send(request: web.Request, status: int, headers: Mapping[str, str], bo
         return web.Response(status=status, body=body, headers=headers)
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = len(body)
+    if closes:
+        response.force_close()
     await response.prepare(request)
     limit_unsent(request.transport)
     try:
@@ -72,6 +83,22 @@ async def send(request: web.Request, status: int, headers: Mapping[str, str], bo
     except BodyStalled as error:
         raise ConnectionResetError(str(error)) from None
     return response
+
+
+async def in_pieces(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """A large answer, once it was sent; any other one as it is.
+
+    The server itself would wait for a client that does not read for as long as the connection lives.
+
+    Raises:
+        ConnectionResetError: See `send`.
+    """
+    if not isinstance(response, web.Response) or response.prepared or response.cookies:
+        return response
+    body = response.body
+    if not isinstance(body, bytes) or len(body) <= PIECE_BYTES:
+        return response
+    return await send(request, response.status, response.headers, body, closes=response.keep_alive is False)
 
 
 async def pass_on(

@@ -46,7 +46,7 @@ class Credentials:
         self._lookups = lookups
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
-        self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
+        self.watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
         self._workers: dict[str, WorkerAccess] = {}
         self._rotated: dict[str, str] = {}
         self._rotation = rotation
@@ -56,7 +56,7 @@ class Credentials:
     @property
     def complete(self) -> asyncio.Event:
         """Set while all credentials are known to be in memory."""
-        return self._watched.complete
+        return self.watched.complete
 
     def on_change(self, listener: Listener) -> None:
         """Call `listener` whenever the entry of a worker's credential changes."""
@@ -64,7 +64,7 @@ class Credentials:
 
     async def run(self) -> None:
         """Follow the bucket until cancelled."""
-        await self._watched.run()
+        await self.watched.run()
 
     async def announce(self, secret_hash: str) -> None:
         """Notify every replica, this one first, that a worker's entry was written."""

@@ -1,14 +1,18 @@
 """Workers' credentials and the tokens with which workers enrol, in `edge_access`. Only hashes are stored."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
 
-from edge_broker.bucket import Bucket, RevisionConflict
+from edge_broker.audited_bucket import AuditedBucket
+from edge_broker.bucket import RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.access_keys import ENROLL_PREFIX, WORKER_PREFIX, dump
 from edge_relay.identity.rotation import alias_of
 from edge_relay.identity.worker_names import WorkerNames
+from edge_schemas.admin.audit import AuditEvent
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import (
     EnrollmentUse,
@@ -35,32 +39,41 @@ class WorkerMarks:
     """Marks workers as revoked and as removed."""
 
     def __init__(self, broker: Broker) -> None:
-        self._bucket = Bucket(broker, ACCESS_BUCKET)
+        self._bucket = AuditedBucket(broker, ACCESS_BUCKET)
         self._names = WorkerNames(broker)
 
-    async def revoke(self, secret_hash: str, *, now: datetime) -> WorkerAccess:
-        """Revoke a worker's credential; a revoked one stays unchanged.
+    async def revoke(self, secret_hash: str, *, now: datetime, event: AuditEvent) -> bool:
+        """Revoke a worker's credential; False if it was revoked already.
+
+        Args:
+            secret_hash: In the key of the worker's entry.
+            now: The current time.
+            event: For the audit.
 
         Raises:
             EdgeError: `not_found`.
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
-        return await self._mark(secret_hash, "revoked_at", now)
+        return await self._mark(secret_hash, "revoked_at", now, event)
 
-    async def remove(self, secret_hash: str, *, now: datetime) -> WorkerAccess:
+    async def remove(self, secret_hash: str, *, now: datetime, event: AuditEvent) -> bool:
         """Mark a revoked worker as removed, for as long as a repeated enrolment could bring it back.
+
+        Arguments and result as for `revoke`.
 
         Raises:
             EdgeError: `not_found`, or `wrong_state`: the worker is not revoked.
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
-        return await self._mark(secret_hash, "removed_at", now)
+        return await self._mark(secret_hash, "removed_at", now, event)
 
     async def free_name(self, access: WorkerAccess) -> None:
         """The name of a removed worker may be given again."""
         await self._names.free(access.worker, access.secret_hash)
 
-    async def _mark(self, secret_hash: str, mark: Literal["revoked_at", "removed_at"], now: datetime) -> WorkerAccess:
+    async def _mark(
+        self, secret_hash: str, mark: Literal["revoked_at", "removed_at"], now: datetime, event: AuditEvent
+    ) -> bool:
         """Write when a worker was revoked or removed; a mark that is there stays."""
         key = WORKER_PREFIX + secret_hash
         while True:
@@ -69,16 +82,14 @@ class WorkerMarks:
                 raise EdgeError(ErrorCode.NOT_FOUND, "there is no such worker")
             access = WorkerAccess.model_validate_json(stored.value)
             if getattr(access, mark) is not None:
-                return access
+                return False
             if mark == "removed_at" and access.revoked_at is None:
                 raise EdgeError(ErrorCode.WRONG_STATE, f"{access.worker} is not revoked: revoke it first")
             marked = access.model_copy(update={mark: now})
             life = None if mark == "revoked_at" else REMOVED_FOR
-            try:
-                await self._bucket.put(key, dump(marked), revision=stored.revision, life=life)
-            except RevisionConflict:
-                continue
-            return marked
+            with suppress(RevisionConflict):
+                await self._bucket.put(key, dump(marked), revision=stored.revision, life=life, event=event)
+                return True
 
     async def secret_hash(self, worker: str) -> str | None:
         """The hash of the secret for which a worker's name is reserved."""
@@ -88,17 +99,27 @@ class WorkerMarks:
 class EnrollmentStore(WorkerMarks):
     """Enrols and revokes workers. Reads go through the stream leader, writes are compare-and-swap."""
 
-    async def create_token(self, request: EnrollTokenRequest, *, now: datetime) -> EnrollToken:
-        """A new enrolment token; shown once."""
+    async def create_token(
+        self, request: EnrollTokenRequest, *, now: datetime, describe: Callable[[EnrollToken], AuditEvent] | None = None
+    ) -> EnrollToken:
+        """A new enrolment token; shown once.
+
+        Args:
+            request: What it is for.
+            now: The current time.
+            describe: For the audit; None where no operator of the relay creates it.
+        """
         token = new_secret(SecretKind.ENROLLMENT)
         expires_at = now + timedelta(seconds=request.ttl_s)
         entry = EnrollTokenEntry(
             queues=request.queues, site=request.site, team=request.team, uses=request.uses, expires_at=expires_at
         )
-        await self._bucket.put(ENROLL_PREFIX + hash_secret(token), dump(entry), revision=0, life=_life(entry, now))
-        return EnrollToken(
+        created = EnrollToken(
             token=token, site=request.site, queues=request.queues, uses=request.uses, expires_at=expires_at
         )
+        event = None if describe is None else describe(created)
+        await self._bucket.put(token_key(token), dump(entry), revision=0, life=_life(entry, now), event=event)
+        return created
 
     async def enroll(self, token: str, request: EnrollRequest, *, now: datetime) -> tuple[WorkerAccess, bool]:
         """Trade a use of an enrolment token for a worker; also returns whether the worker is new.

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from edge_broker.subjects import consumer_name
-from edge_relay.desired.keys import WORKER_PREFIX
+from edge_broker.subjects import queue_token
 from edge_relay.desired.state import DesiredState
+from edge_schemas.admin.desired import WORKER_PREFIX
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
 
 
@@ -14,8 +14,8 @@ class Principal:
 
     Attributes:
         settings: Its settings now: those of its enrolment, changed by what operators have set.
-        consumers: Of the queues that the worker serves.
-        active_consumers: Of those from which it may get jobs now: none while it is not available.
+        queues: Those that the worker serves, as tokens.
+        active_queues: Those of them from which it may get jobs now: none while it is not available.
         agent_key_hash: Of the value that the calling agent keeps in memory; None if the call has none.
     """
 
@@ -24,8 +24,8 @@ class Principal:
     team: str | None
     settings: WorkerSettings
     secret_hash: str
-    consumers: tuple[str, ...]
-    active_consumers: tuple[str, ...]
+    queues: tuple[str, ...]
+    active_queues: tuple[str, ...]
     agent_key_hash: str | None = None
 
 
@@ -42,11 +42,9 @@ class Principals:
         known, principal = self._known.get(access.worker, (None, None))
         if known is not access or principal is None:
             settings = self._desired.settings(access)
-            consumers = tuple(dict.fromkeys(consumer_name(access.team, queue) for queue in settings.queues))
+            queues = tuple(dict.fromkeys(queue_token(access.team, queue) for queue in settings.queues))
             active = self._desired.active_queues(access.team, settings)
-            principal = Principal(
-                access.worker, access.site, access.team, settings, access.secret_hash, consumers, active
-            )
+            principal = Principal(access.worker, access.site, access.team, settings, access.secret_hash, queues, active)
             self._known[access.worker] = access, principal
         return principal
 

@@ -27,12 +27,12 @@ class Receipt:
 
     Attributes:
         ack_subject: Acknowledges the message that was granted.
-        consumer: Of the queue that the job came from.
+        queue: That the job came from, as a token.
         expires_at: From then on another worker may have been granted the job.
     """
 
     ack_subject: str
-    consumer: str
+    queue: str
     job: str
     worker: str
     expires_at: datetime
@@ -55,7 +55,7 @@ def grant_id(ack_subject: str) -> str:
 def seal(key: bytes, receipt: Receipt) -> str:
     """The receipt in the form that the worker gets."""
     expires_ms = int(receipt.expires_at.timestamp() * 1000)
-    body = orjson.dumps([receipt.ack_subject, receipt.consumer, receipt.job, receipt.worker, expires_ms])
+    body = orjson.dumps([receipt.ack_subject, receipt.queue, receipt.job, receipt.worker, expires_ms])
     return _encode(_mac(key, body) + body)
 
 
@@ -76,12 +76,12 @@ def open_receipt(key: bytes, sealed: str, *, job: str, worker: str) -> Receipt:
     mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
     if not hmac.compare_digest(mac, _mac(key, body)):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt was not made by this relay")
-    ack_subject, consumer, made_for_job, made_for_worker, expires_ms = orjson.loads(body)
+    ack_subject, queue, made_for_job, made_for_worker, expires_ms = orjson.loads(body)
     if made_for_worker != worker:
         raise EdgeError(ErrorCode.FORBIDDEN, "the receipt was made for another worker")
     if made_for_job != job:
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt belongs to another job")
-    return Receipt(ack_subject, consumer, job, worker, datetime.fromtimestamp(expires_ms / 1000, UTC))
+    return Receipt(ack_subject, queue, job, worker, datetime.fromtimestamp(expires_ms / 1000, UTC))
 
 
 def _encode(raw: bytes) -> str:

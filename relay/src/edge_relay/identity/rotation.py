@@ -7,16 +7,16 @@ a crash has left grants nothing.
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from edge_broker.audit import Audit
-from edge_broker.bucket import Bucket, RevisionConflict
+from edge_broker.audited_bucket import AuditedBucket
+from edge_broker.bucket import RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.access_keys import WORKER_PREFIX, dump
-from edge_schemas.admin.audit import Actor, ActorKind, TargetKind
+from edge_schemas.admin.audit import Actor, ActorKind, AuditEvent, TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretAlias, WorkerAccess
 
@@ -24,28 +24,30 @@ MARK_LIFE = timedelta(days=1)
 
 Change = Callable[[WorkerAccess], WorkerAccess]
 """Returns the same object if there is nothing to change; may be called more than once."""
+Describe = Callable[[WorkerAccess, WorkerAccess], AuditEvent]
+"""What the audit says about a change of an entry, from the entry before and after."""
 
 
 class SecretRotation:
     """The steps of a rotation. Each may be repeated, and a crash between two of them leaves a valid secret."""
 
-    def __init__(self, broker: Broker, audit: Audit) -> None:
-        self._bucket = Bucket(broker, ACCESS_BUCKET)
-        self._audit = audit
+    def __init__(self, broker: Broker) -> None:
+        self._bucket = AuditedBucket(broker, ACCESS_BUCKET)
 
-    async def request(self, identity: str) -> tuple[WorkerAccess, WorkerAccess]:
+    async def request(self, identity: str, describe: Describe) -> tuple[WorkerAccess, WorkerAccess]:
         """Ask the worker for a new secret; returns its entry before and after. A repeat changes nothing meanwhile.
 
         A secret that was registered and never used is asked for again: its worker may have lost it.
 
         Args:
             identity: The hash in the key of the worker's entry.
+            describe: For the audit.
 
         Raises:
             EdgeError: `not_found`, or `wrong_state`: the worker is revoked.
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
-        return await self._change(identity, asked_to_rotate)
+        return await self._change(identity, asked_to_rotate, describe)
 
     async def register(self, identity: str, secret_hash: str, rotation: int) -> WorkerAccess:
         """Store the hash of the worker's next secret.
@@ -92,20 +94,9 @@ class SecretRotation:
             done = {"current_hash": secret_hash, "rotated": entry.next_rotation, "next_hash": None}
             return entry.model_copy(update={**done, "next_rotation": None})
 
-        before, after = await self._change(identity, confirm)
-        if after is not before:
-            actor = Actor(kind=ActorKind.WORKER, name=after.worker)
-            await self._audit.record(
-                "credential-rotated",
-                TargetKind.WORKER,
-                after.worker,
-                actor=actor,
-                site=after.site,
-                before={"rotation": before.rotated},
-                after={"rotation": after.rotated},
-            )
-            if before.current_hash is not None:
-                await self._delete_alias(before.current_hash, identity)
+        before, after = await self._change(identity, confirm, _rotated)
+        if after is not before and before.current_hash is not None:
+            await self._delete_alias(before.current_hash, identity)
         return after
 
     async def forget(self, entry: WorkerAccess) -> None:
@@ -119,7 +110,9 @@ class SecretRotation:
             raise EdgeError(ErrorCode.NOT_FOUND, "there is no such worker")
         return WorkerAccess.model_validate_json(stored.value)
 
-    async def _change(self, identity: str, change: Change) -> tuple[WorkerAccess, WorkerAccess]:
+    async def _change(
+        self, identity: str, change: Change, describe: Describe | None = None
+    ) -> tuple[WorkerAccess, WorkerAccess]:
         key = WORKER_PREFIX + identity
         while True:
             stored = await self._bucket.get(key)
@@ -130,7 +123,8 @@ class SecretRotation:
             if after is before:
                 return before, before
             with suppress(RevisionConflict):
-                await self._bucket.put(key, dump(after), revision=stored.revision)
+                event = None if describe is None else describe(before, after)
+                await self._bucket.put(key, dump(after), revision=stored.revision, event=event)
                 return before, after
 
     async def _put_alias(self, secret_hash: str, identity: str) -> None:
@@ -166,6 +160,19 @@ def asked_to_rotate(entry: WorkerAccess) -> WorkerAccess:
         return entry
     raised = {"version": settings.version + 1, "rotation": settings.rotation + 1}
     return entry.model_copy(update={"settings": settings.model_copy(update=raised)})
+
+
+def _rotated(before: WorkerAccess, after: WorkerAccess) -> AuditEvent:
+    return AuditEvent(
+        at=datetime.now(UTC),
+        action="credential-rotated",
+        target_kind=TargetKind.WORKER,
+        target=after.worker,
+        actor=Actor(kind=ActorKind.WORKER, name=after.worker),
+        site=after.site,
+        before={"rotation": before.rotated},
+        after={"rotation": after.rotated},
+    )
 
 
 def alias_of(value: bytes | None) -> str | None:

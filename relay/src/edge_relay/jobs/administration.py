@@ -16,8 +16,8 @@ from edge_relay.shielded import run_to_completion
 from edge_schemas.admin import actions
 from edge_schemas.admin.actions import ActionFailure, ActionResult, JobActionRequest
 from edge_schemas.admin.audit import AuditEvent, TargetKind
-from edge_schemas.life.events import Event, Redrive, Withdraw
-from edge_schemas.life.model import JobRecord
+from edge_schemas.life.events import Redrive, Withdraw
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.life.transition import transition
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
@@ -36,6 +36,18 @@ class _Tally:
     changed: list[str]
     unchanged: int
     failures: list[ActionFailure]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A change of a job, as the audit shows it.
+
+    Attributes:
+        before: The state before it; None if the record no longer shows that.
+    """
+
+    at: datetime
+    before: dict[str, str] | None
 
 
 class JobAdministration:
@@ -102,13 +114,13 @@ class JobAdministration:
     async def _change(self, job: str, request: JobActionRequest, operator: Operator) -> bool:
         """Whether the job changes."""
         action, at = request.action, datetime.now(UTC)
-        event: Event
+        event: Redrive | Withdraw
         if isinstance(action, actions.Redrive):
-            done, event = "job-redriven", Redrive(at)
+            done_as, event = "redriven", Redrive(f"redriven by operator {operator.name}: {request.reason}", at)
         elif isinstance(action, actions.Cancel):
-            done, event = "job-cancelled", Withdraw(f"cancelled by operator {operator.name}: {request.reason}", at)
+            done_as, event = "cancelled", Withdraw(f"cancelled by operator {operator.name}: {request.reason}", at)
         else:
-            done, event = "job-purged", Withdraw(f"purged by operator {operator.name}: {request.reason}", at)
+            done_as, event = "purged", Withdraw(f"purged by operator {operator.name}: {request.reason}", at)
         is_purge = isinstance(action, actions.Purge)
         if request.dry_run:
             before = await self._records.get(job)
@@ -118,17 +130,17 @@ class JobAdministration:
         before, after = await self._records.change(job, event, first=_require_parked if is_purge else None)
         if is_purge:
             await purge(self._broker, DEAD, dead_subject(after.team, after.queue, after.id))
-        done_at = datetime.now(UTC) if after is not before else _done_earlier(after, event)
-        if done_at is not None:
+        done = _done(before, after, event)
+        if done is not None:
             told = AuditEvent(
-                at=done_at,
-                action=done,
+                at=done.at,
+                action=f"job-{done_as}",
                 target_kind=TargetKind.JOB,
                 target=job,
                 actor=operator.actor,
                 queue=after.queue,
                 reason=request.reason,
-                before=None if after is before else _shown(before),
+                before=done.before,
                 after=_shown(after),
             )
             await (self._audit.complete(told) if after is before else self._audit.store(told))
@@ -139,13 +151,21 @@ class JobAdministration:
         return True
 
 
-def _done_earlier(record: JobRecord, event: Event) -> datetime | None:
-    """When this operator ended the job for this reason; the answer, and so the event, may have been lost."""
-    if not isinstance(event, Withdraw):
-        return None
-    if record.outcome is not None and record.outcome.reason == event.reason:
-        return record.outcome.ended_at
-    return record.stop.at if record.stop is not None and record.stop.reason == event.reason else None
+def _done(before: JobRecord, after: JobRecord, event: Redrive | Withdraw) -> _Done | None:
+    """When the job was changed so: now, or earlier by the same operator for the same reason; None if it never was.
+
+    The answer to the earlier call, and so its event, may have been lost.
+    """
+    if after is not before:
+        return _Done(event.at, _shown(before))
+    if isinstance(event, Redrive):
+        redriven = after.redriven
+        if redriven is None or redriven.reason != event.reason:
+            return None
+        return _Done(redriven.at, {"state": JobState.WAITING.value, "parked": redriven.parked})
+    if after.outcome is not None and after.outcome.reason == event.reason:
+        return _Done(after.outcome.ended_at, None)
+    return _Done(after.stop.at, None) if after.stop is not None and after.stop.reason == event.reason else None
 
 
 async def _require_parked(before: JobRecord, _: JobRecord) -> None:

@@ -21,7 +21,7 @@ from edge_relay.shielded import run_to_completion
 from edge_schemas.life.events import Release
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.job_calls import ReleaseRequest
+from edge_schemas.wire.job_calls import ReleaseRequest, is_signature_refusal
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +88,8 @@ class JobRelease:
             await self._started_released(after, event)
             return
         self._metrics.releases.labels(*queue_of(after)).inc()
+        if is_signature_refusal(event.reason):
+            self._metrics.signature_refusals.labels(*queue_of(after)).inc()
         if after.parked is not None and before.parked is None:
             self._parking.count(after)
         self._unstarted.released(receipt.worker, receipt.grant)

@@ -7,6 +7,7 @@ import structlog
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.message import ack, nak
 from edge_broker.records import RecordStore
+from edge_relay.dispatch.queue_limits import LimitReached, QueueLimits
 from edge_relay.identity.principals import Principal
 from edge_relay.identity.receipts import Receipt, ReceiptKey
 from edge_relay.jobs.stale_message import ack_if_not_waiting
@@ -24,6 +25,9 @@ from edge_schemas.wire.polls import GRANT_WAIT_S
 
 log = structlog.get_logger(__name__)
 
+OVER_LIMIT_DELAY_S = 1.0
+"""Another replica may not know yet that the queue has reached its limit, and would grant the job again."""
+
 
 class JobStart:
     """Makes the worker that presents a receipt the holder of the job."""
@@ -35,10 +39,12 @@ class JobStart:
         workers: WorkerStore,
         receipt_key: ReceiptKey,
         *,
+        limits: QueueLimits,
         unstarted: UnstartedGrants,
         metrics: Metrics,
         spans: RelayJobSpans,
     ) -> None:
+        self._limits = limits
         self._unstarted = unstarted
         self._broker = broker
         self._records = records
@@ -59,19 +65,25 @@ class JobStart:
     async def _start(self, principal: Principal, receipt: Receipt, incarnation: int) -> None:
         if receipt.expired(datetime.now(UTC)):
             await self._require_started(receipt)
-        if receipt.consumer not in principal.consumers and not await self._is_holder(receipt):
+        if receipt.queue not in principal.queues and not await self._is_holder(receipt):
             await self._return(principal, receipt)
             raise EdgeError(ErrorCode.FORBIDDEN, "the worker no longer serves this queue")
         event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant, principal.agent_key_hash)
-        async with ack_if_not_waiting(self._broker, receipt.ack_subject):
-            before, after = await self._records.change(
-                receipt.job,
-                event,
-                first=lambda before, _: check_takeover(self._workers, before, principal, incarnation),
-            )
-            if after is before:
-                # The answer lets the agent run the job.
-                await check_takeover(self._workers, after, principal, incarnation)
+        guard = self._limits.guard()
+
+        async def first(before: JobRecord, _: JobRecord) -> int | None:
+            await check_takeover(self._workers, before, principal, incarnation)
+            return guard(before) if before.holder is None else None
+
+        try:
+            async with ack_if_not_waiting(self._broker, receipt.ack_subject):
+                before, after = await self._records.change(receipt.job, event, first=first)
+                if after is before:
+                    # The answer lets the agent run the job.
+                    await check_takeover(self._workers, after, principal, incarnation)
+        except LimitReached:
+            await self._wait_again(principal, receipt)
+            raise
         self._unstarted.started(principal.worker, receipt.grant)
         await ack(self._broker, receipt.ack_subject)
         if after is not before:
@@ -79,6 +91,12 @@ class JobStart:
                 self._count(receipt, after, event.at)
             self._spans.started(before, after, receipt, principal.site)
             log.info("job_started", queue=after.queue)
+
+    async def _wait_again(self, principal: Principal, receipt: Receipt) -> None:
+        """Return the job of a grant to its queue, which has reached its limit: the record knows nothing of a grant."""
+        self._unstarted.released(principal.worker, receipt.grant)
+        log.info("start_over_limit", queue=receipt.queue)
+        await nak(self._broker, receipt.ack_subject, delay_s=OVER_LIMIT_DELAY_S)
 
     async def _return(self, principal: Principal, receipt: Receipt) -> None:
         """Return the job of a grant to its queue, once for each grant."""

@@ -55,7 +55,7 @@ class UnreadableMessages:
                 await term(self._broker, ack_subject, "parked")
 
     async def _release(self, subject: str, ack_subject: str) -> JobRecord:
-        job = parse_job_subject(subject)[2]
+        job = parse_job_subject(subject).job
         grant = hashlib.sha256(ack_subject.encode()).hexdigest()[:16]
         event = Release(None, self._reason, counted=True, at=datetime.now(UTC), grant=grant)
         before, after = await self._records.change(job, event, first=self._parking.keep_history)

@@ -60,6 +60,7 @@ class Fleet(Collector):
     Attributes:
         clock: That clock; what proves that polls arrive is recorded there.
         complete: Set while all entries are known.
+        watched: The bucket.
     """
 
     def __init__(
@@ -67,12 +68,12 @@ class Fleet(Collector):
     ) -> None:
         self._credentials = credentials
         self.clock = FleetClock(clock)
-        self._watched = WatchedBucket(broker, WORKERS_BUCKET, self.apply)
+        self.watched = WatchedBucket(broker, WORKERS_BUCKET, self.apply)
         self._received: dict[str, _Received] = {}
         self._unparsed: set[str] = set()
         self._listeners: list[Callable[[str, bytes], None]] = []
         self._polls: dict[str, LastPoll] = {}
-        self.complete = self._watched.complete
+        self.complete = self.watched.complete
 
     def on_entry(self, listener: Callable[[str, bytes], None]) -> None:
         """Call `listener` with each worker and its entry as it is stored, parsed by nobody."""
@@ -80,7 +81,7 @@ class Fleet(Collector):
 
     async def run(self) -> None:
         """Follow the entries until cancelled."""
-        await self._watched.run()
+        await self.watched.run()
 
     def apply(self, worker: str, value: bytes | None) -> None:
         """Store an entry of the bucket."""

@@ -1,6 +1,7 @@
 """The figures of each queue, read from the server in a few calls."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,7 +75,7 @@ _FAMILIES: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] =
     ),
     (
         "edge_queue_polls_waiting",
-        "Pulls of all replicas that wait for jobs: at most two of each replica, however many polls wait there",
+        "Pulls of all replicas that wait: at most two of each for each kind of jobs, however many polls wait there",
         lambda queue: queue.polls_waiting,
     ),
 )
@@ -98,22 +99,25 @@ class QueueReader:
         self._broker = broker
 
     async def read(self) -> dict[Queue, QueueFigures]:
-        """The figures of every queue: of each of its consumers that belongs to this installation.
+        """The figures of every queue: sums over those of its consumers that belong to this installation.
 
         Raises:
             BrokerUnavailable: Not all of them could be read.
             JetStreamError: The server refused.
         """
-        consumers = {queue: info for info in await self._consumers() if (queue := _queue_of(info)) is not None}
-        oldest = await self._oldest([queue for queue, info in consumers.items() if _has_jobs(info)])
+        consumers: defaultdict[Queue, list[ConsumerInfo]] = defaultdict(list)
+        for info in await self._consumers():
+            if (queue := _queue_of(info)) is not None:
+                consumers[queue].append(info)
+        oldest = await self._oldest([queue for queue, infos in consumers.items() if any(map(_has_jobs, infos))])
         return {
             queue: QueueFigures(
-                waiting=info["num_pending"],
-                granted=info["num_ack_pending"],
-                polls_waiting=info["num_waiting"],
+                waiting=sum(info["num_pending"] for info in infos),
+                granted=sum(info["num_ack_pending"] for info in infos),
+                polls_waiting=sum(info["num_waiting"] for info in infos),
                 oldest=oldest.get(queue),
             )
-            for queue, info in consumers.items()
+            for queue, infos in consumers.items()
         }
 
     async def _consumers(self) -> list[ConsumerInfo]:
@@ -143,7 +147,7 @@ class QueueReader:
 def _queue_of(info: ConsumerInfo) -> Queue | None:
     """The queue of a consumer; None if it belongs to another application."""
     try:
-        team, queue, _ = parse_job_subject(info["config"].get("filter_subject", ""))
+        team, queue, *_ = parse_job_subject(info["config"].get("filter_subject", ""))
     except ValueError:
         return None
     return team or "", queue

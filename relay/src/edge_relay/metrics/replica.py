@@ -15,7 +15,7 @@ RUN_S = (1, 5, 15, 60, 300, 900, 3600, 10800, 43200, 172800)
 """Few too; up to two days."""
 
 QUEUE = ("team", "queue")
-RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held", "not_allowed")
+RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held")
 CREDENTIAL_FAILURES = ("missing", "unknown", "revoked", "forbidden")
 REPORTED = (Verdict.SUCCEEDED, Verdict.FAILED, Verdict.CANCELLED)
 """The verdicts of jobs whose worker reports the end; the end of a lost job is not reported."""
@@ -54,14 +54,6 @@ class Metrics:
         self._jobs()
         self._messages()
         self._times()
-
-    def begin(self, team: str | None, queue: str) -> None:
-        """Start the counters of a queue that is served here with 0: else its first job would be no increase."""
-        of = team or "", queue
-        for counter in (self.grants, self.starts, self.releases, self.started_releases, self.parked, self.redeliveries):
-            counter.labels(*of)
-        for verdict in REPORTED:
-            self.finishes.labels(*of, verdict)
 
     def on_limit(self, limit: Limit) -> None:
         """Count that a limit was reached."""
@@ -133,6 +125,12 @@ class Metrics:
             "Granted jobs released by a worker; a repeat counts only if the release itself does not count",
             QUEUE,
         )
+        self.signature_refusals = self._counter(
+            "edge_relay_signature_refusals",
+            "Granted jobs that a worker released because no key that it trusts has signed them, or they were altered; "
+            "they count as releases, too",
+            QUEUE,
+        )
         self.expired_receipts = self._counter(
             "edge_relay_expired_receipts",
             "Starts and releases refused because their receipt was older than the grant wait by this replica's clock",
@@ -152,8 +150,7 @@ class Metrics:
         self.returns = self._counter(
             "edge_relay_returns",
             "Messages returned to the queue by the relay: no poll waits for them (unwanted), the poll's connection is "
-            "gone (poll_gone), its worker no longer serves the queue (not_served) or has the job (already_held), or no "
-            "worker that polls accepts this kind of auxiliary job (not_allowed)",
+            "gone (poll_gone), its worker no longer serves the queue (not_served) or has the job (already_held)",
             ("reason",),
             RETURN_REASONS,
         )
@@ -190,3 +187,20 @@ class Metrics:
         self, name: str, about: str, labels: Iterable[str] = (), buckets: tuple[float, ...] = LATENCY_S
     ) -> Histogram:
         return Histogram(name, about, labels, buckets=buckets, registry=self.registry)
+
+
+def begin_queue(metrics: Metrics, team: str | None, queue: str) -> None:
+    """Start the counters of a queue that is served here with 0: else its first job would be no increase."""
+    of = team or "", queue
+    for counter in (
+        metrics.grants,
+        metrics.starts,
+        metrics.releases,
+        metrics.signature_refusals,
+        metrics.started_releases,
+        metrics.parked,
+        metrics.redeliveries,
+    ):
+        counter.labels(*of)
+    for verdict in REPORTED:
+        metrics.finishes.labels(*of, verdict)

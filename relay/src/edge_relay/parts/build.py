@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 from edge_broker.audit import Audit
+from edge_broker.audited_bucket import PendingEvents
 from edge_broker.connection.broker import Broker
+from edge_broker.kept_records import KeptRecords
 from edge_broker.records import RecordStore
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.store import DesiredStore
 from edge_relay.dispatch.poll_ends import PollEnds
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
+from edge_relay.dispatch.queue_limits import QueueLimits
 from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.fleet.changes import Changes
@@ -73,11 +76,13 @@ class Parts:
     centre: Centre
     polls: ParkedPolls
     mirror: RecordMirror
+    queue_limits: QueueLimits
     reads: StateReads
     dispatchers: DispatcherPool
     views: FleetViews
     changes: Changes
     outages: Outages
+    pending_events: PendingEvents
     known_jobs: KnownJobs
     waits: Waits
     upkeep: Upkeep
@@ -116,9 +121,12 @@ def build_parts(settings: Settings) -> Parts:
     """
     broker, metrics = Broker(settings.broker()), Metrics()
     lifecycle, audit = Lifecycle(), Audit(broker, f"relay {settings.name}")
-    records, workers = RecordStore(broker), WorkerStore(broker)
+    kept = KeptRecords()
+    records, workers = RecordStore(broker, kept=kept), WorkerStore(broker)
     desired, mirror = DesiredState(broker), RecordMirror(broker)
-    identity = build_identity(settings, broker, desired, audit, metrics)
+    mirror.watched.on_value(lambda job, value: kept.keep(job, value, mirror.watched.revision(job)))
+    queue_limits = QueueLimits(mirror, desired)
+    identity = build_identity(settings, broker, desired, metrics)
     credentials = identity.credentials
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     metrics.watched_jobs.set_function(lambda: len(mirror))
@@ -129,6 +137,9 @@ def build_parts(settings: Settings) -> Parts:
     log_space = LogSpace(
         broker, LoggedJobs(records, mirror.queue_of), LogShares(metrics.on_limit), metrics.logs_removed.inc
     )
+    pending_events = PendingEvents(broker)
+    for watched in (desired.watched, credentials.watched, exported.fleet.watched):
+        pending_events.follow(watched)
     unreadable = UnreadableMessages(broker, records, Parking(broker, audit, metrics), relay=settings.name)
     return Parts(
         settings=settings,
@@ -144,17 +155,19 @@ def build_parts(settings: Settings) -> Parts:
         identity=identity,
         limits=build_limits(settings, records, metrics),
         desired=desired,
-        desired_store=DesiredStore(broker, desired, audit),
+        desired_store=DesiredStore(broker, desired),
         readiness=Readiness(lifecycle, broker, identity.receipt_key, (credentials.complete, desired.complete)),
         gate=gate,
         centre=centre,
         polls=ParkedPolls(metrics),
         mirror=mirror,
+        queue_limits=queue_limits,
         reads=StateReads(broker, RecordStore(broker, patience_s=0), workers, metrics),
-        dispatchers=DispatcherPool(broker, metrics, unreadable.put_aside),
+        dispatchers=DispatcherPool(broker, metrics, unreadable.put_aside, queue_limits.left),
         views=views,
         changes=Changes(broker, views, lifecycle, of_operator=settings.streams_per_operator, on_limit=metrics.on_limit),
         outages=Outages(broker, exported.fleet, credentials, audit),
+        pending_events=pending_events,
         known_jobs=KnownJobs(mirror),
         waits=_waits(settings, lifecycle, metrics),
         upkeep=Upkeep(

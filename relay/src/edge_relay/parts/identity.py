@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from edge_broker.audit import Audit
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
@@ -42,9 +41,7 @@ class Identity:
     receipt_key: ReceiptKey
 
 
-def build_identity(
-    settings: Settings, broker: Broker, desired: DesiredState, audit: Audit, metrics: Metrics
-) -> Identity:
+def build_identity(settings: Settings, broker: Broker, desired: DesiredState, metrics: Metrics) -> Identity:
     """Build the parts.
 
     Raises:
@@ -57,7 +54,7 @@ def build_identity(
         per_address_per_s=settings.lookups_per_address_per_s,
         on_limit=metrics.on_limit,
     )
-    access_tokens, rotation = AccessTokenStore(broker), SecretRotation(broker, audit)
+    access_tokens, rotation = AccessTokenStore(broker), SecretRotation(broker)
     token_uses = TokenUses(access_tokens)
     operators = OperatorCredentials(lookups, token_uses, EndedSessions(bucket, lookups, metrics.on_limit))
     credentials = Credentials(broker, lookups, desired, rotation, operators)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from edge_broker.jetstream.message import delivery_number, pending
+from edge_broker.subjects import queue_token
 from edge_schemas.wire.jobs import Job
 
 
@@ -14,20 +15,23 @@ class Delivery:
 
     Attributes:
         ack_subject: Acknowledges it, from any connection of any replica.
-        consumer: Of the queue it came from.
         arrived_at: By the wall clock: other replicas read it from the receipt.
         arrived: The same moment by `time.monotonic()`.
     """
 
     job: Job
     ack_subject: str
-    consumer: str
     arrived_at: datetime
     arrived: float = field(default_factory=time.monotonic)
 
     @property
+    def queue(self) -> str:
+        """The queue it came from, as a token."""
+        return queue_token(self.job.team, self.job.queue)
+
+    @property
     def pending(self) -> int:
-        """How many messages waited behind it in its queue."""
+        """How many messages waited behind it at its consumer."""
         return pending(self.ack_subject)
 
     @property

@@ -1,4 +1,4 @@
-"""Delivers the jobs of one queue to the polls of this replica that wait for them.
+"""Delivers the jobs of one kind in a queue to the polls of this replica that wait for them.
 
 Raw pull requests, answered to an inbox per lane: nats-py's own `fetch` leaves requests and messages behind when it is
 cancelled. The inboxes are replaced when the requested messages are lost (reconnect, lost pull) or no longer wanted;
@@ -29,7 +29,11 @@ IDLE_S = 60.0
 
 
 class Dispatcher:
-    """One consumer's pulls and the polls that wait for it. Run `run()` in a task group; it ends when idle."""
+    """One consumer's pulls and the polls that wait for it. Run `run()` in a task group; it ends when idle.
+
+    Args:
+        left: How many jobs may be fetched at the moment, whatever polls want; None for no limit.
+    """
 
     def __init__(
         self,
@@ -37,14 +41,17 @@ class Dispatcher:
         consumer: str,
         metrics: Metrics,
         on_unreadable: OnUnreadable,
+        *,
         on_end: Callable[[], None],
+        left: Callable[[], int | None],
     ) -> None:
         self.consumer = consumer
         self._broker = broker
         self._metrics = metrics
         self._on_end = on_end
+        self._left = left
         self._waiting = WaitQueue(consumer)
-        self._arrivals = Arrivals(broker, consumer, self._waiting, metrics, on_unreadable)
+        self._arrivals = Arrivals(broker, self._waiting, metrics, on_unreadable, left)
         self._lanes = Lanes()
         self._inboxes = LaneInboxes(broker, consumer, self._on_answer)
         self._kick = asyncio.Event()
@@ -83,7 +90,7 @@ class Dispatcher:
         self._kick_if_needed()
 
     def searched(self) -> asyncio.Future[None]:
-        """Done once the queue is empty, no poll here wants more of it, or it can't be asked at the moment."""
+        """Done once the queue is empty, no poll here wants or may have more of it, or it can't be asked now."""
         if self._searched is None:
             self._searched = asyncio.get_running_loop().create_future()
             self._kick.set()
@@ -92,6 +99,10 @@ class Dispatcher:
     def consumer_made(self) -> None:
         """The consumer has just been created: pull at once."""
         self._lanes.reset_backoff()
+        self._kick.set()
+
+    def limit_changed(self) -> None:
+        """More or fewer jobs may be fetched than before."""
         self._kick.set()
 
     def reconnected(self) -> None:
@@ -128,7 +139,7 @@ class Dispatcher:
             self._stale = True
         if not self._waiting.wanted:
             self._lanes.rest()
-        if self._lanes.is_waiting or not self._waiting.wanted or self._lanes.is_delayed(self._now()):
+        if self._lanes.is_waiting or not self._to_request() or self._lanes.is_delayed(self._now()):
             self._end_search()
 
     def _kick_if_needed(self) -> None:
@@ -138,7 +149,8 @@ class Dispatcher:
             self._kick.set()
 
     def _to_request(self) -> int:
-        return self._waiting.to_request(self._lanes.pending)
+        wanted, left = self._waiting.to_request(self._lanes.pending), self._left()
+        return wanted if left is None else min(wanted, left)
 
     def _end_search(self) -> None:
         searched, self._searched = self._searched, None

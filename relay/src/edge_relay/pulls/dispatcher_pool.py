@@ -1,19 +1,22 @@
-"""The dispatchers of this replica: one `Dispatcher` for each queue that a parked poll waits for."""
+"""The dispatchers of this replica: one `Dispatcher` for each kind of jobs in a queue that a parked poll waits for."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import parse_consumer_name
+from edge_broker.subjects import consumer_of, parse_consumer_name, parse_queue_token
 from edge_relay.lifecycle import draining
-from edge_relay.metrics.replica import Metrics
+from edge_relay.metrics.replica import Metrics, begin_queue
 from edge_relay.pulls.dispatcher import Dispatcher
 from edge_relay.pulls.search import search
 from edge_relay.pulls.wait_queue import PollDemand
+from edge_schemas.wire.jobs import JobKind
 
 PutAside = Callable[[str, str], Coroutine[None, None, None]]
 """Deals with a message that can't be read, by its subject and its ack subject. Must not raise."""
+Left = Callable[[str, JobKind], int | None]
+"""How many more jobs of a kind may be fetched from a queue, given as a token; None for no limit."""
 MAX_ASIDE = 64
 """Unreadable messages that are dealt with at the same time."""
 
@@ -23,12 +26,14 @@ class DispatcherPool:
 
     Args:
         put_aside: Deals with messages that can't be read.
+        left: Of a queue with a limit.
     """
 
-    def __init__(self, broker: Broker, metrics: Metrics, put_aside: PutAside) -> None:
+    def __init__(self, broker: Broker, metrics: Metrics, put_aside: PutAside, left: Left) -> None:
         self._broker = broker
         self._metrics = metrics
         self._put_aside = put_aside
+        self._left = left
         self._aside = 0
         self._live: dict[str, Dispatcher] = {}
         self._served: set[str] = set()
@@ -44,14 +49,18 @@ class DispatcherPool:
             finally:
                 self._group = None
 
-    def enlist(self, demand: PollDemand, consumers: Iterable[str]) -> None:
-        """Make a poll wait for jobs of exactly these consumers.
+    def enlist(self, demand: PollDemand, queues: Collection[str]) -> None:
+        """Make a poll wait for jobs of exactly these queues, of the kinds that its worker accepts.
+
+        Args:
+            demand: Of the poll.
+            queues: As tokens.
 
         Raises:
             EdgeError: `draining`.
         """
-        wanted = frozenset(consumers)
-        self._begin_metrics(wanted)
+        self._begin_metrics(queues)
+        wanted = frozenset(consumer_of(queue, kind) for queue in queues for kind in demand.accepts)
         if wanted == demand.consumers or demand.wants == 0:
             return
         demand.begin(wanted)
@@ -63,10 +72,11 @@ class DispatcherPool:
         if others:
             self._search(demand, others)
 
-    def _begin_metrics(self, consumers: frozenset[str]) -> None:
-        for name in consumers - self._served:
-            self._metrics.begin(*parse_consumer_name(name))
-        self._served |= consumers
+    def _begin_metrics(self, queues: Collection[str]) -> None:
+        for queue in queues:
+            if queue not in self._served:
+                begin_queue(self._metrics, *parse_queue_token(queue))
+                self._served.add(queue)
 
     def _search(self, demand: PollDemand, dispatchers: Sequence[Dispatcher]) -> None:
         if self._group is None:
@@ -83,13 +93,24 @@ class DispatcherPool:
         if dispatcher := self._live.get(consumer):
             dispatcher.consumer_made()
 
+    def limit_changed(self, queue: str) -> None:
+        """More or fewer jobs of a queue, given as a token, may be fetched than before."""
+        for kind in JobKind:
+            if dispatcher := self._live.get(consumer_of(queue, kind)):
+                dispatcher.limit_changed()
+
     def _dispatcher(self, consumer: str) -> Dispatcher:
         if self._group is None:
             raise draining()
         dispatcher = self._live.get(consumer)
         if dispatcher is None:
             dispatcher = Dispatcher(
-                self._broker, consumer, self._metrics, self._unreadable, partial(self._forget, consumer)
+                self._broker,
+                consumer,
+                self._metrics,
+                self._unreadable,
+                on_end=partial(self._forget, consumer),
+                left=partial(self._left, *parse_consumer_name(consumer)),
             )
             self._live[consumer] = dispatcher
             self._group.create_task(dispatcher.run(), name=f"dispatcher-{consumer}")

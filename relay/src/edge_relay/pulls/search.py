@@ -1,8 +1,8 @@
-"""The search of a poll that may accept jobs of several queues: whether one of them has a job now, few at a time.
+"""The search of a poll that waits at several consumers: whether one of them has a job now, few at a time.
 
-Asked all at once, each queue with a job would deliver one, and all but the few that the poll wants would have to be
-returned. A queue that had jobs is asked alone. Of the others, the number that is asked at once doubles: many empty
-queues do not take long.
+A consumer is called a queue here: it has the jobs of one kind in a queue. Asked all at once, each queue with a job
+would deliver one, and all but the few that the poll wants would have to be returned. A queue that had jobs is asked
+alone. Of the others, the number that is asked at once doubles: many empty queues do not take long.
 """
 
 import asyncio

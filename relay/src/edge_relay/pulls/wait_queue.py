@@ -1,8 +1,9 @@
-"""Which polls wait for jobs of a queue, and how many jobs may be requested for them: decisions only, no I/O, no clock.
+"""Which polls wait for jobs, and how many jobs may be requested for them: decisions only, no I/O, no clock.
 
-A poll that waits at one queue takes whatever arrives there: as many jobs are requested for it as it wants. A poll that
-waits at several queues would get jobs of all of them at once, and return all but a few. For such polls one job is
-requested at a queue while none waits there, and further ones only in step with those that found a taker.
+Here a queue is one consumer: the jobs of one kind in a queue. A poll that waits at one takes whatever arrives there: as
+many jobs are requested for it as it wants. A poll that waits at several would get jobs of all of them at once, and
+return all but a few. For such polls one job is requested at a queue while none waits there, and further ones only in
+step with those that found a taker.
 """
 
 from collections import OrderedDict
@@ -18,10 +19,10 @@ class PollDemand:
 
     Attributes:
         airflow: Airflow's version in its worker's runtime, if the worker reported it.
-        accepts: The kinds of jobs that its worker accepts.
+        accepts: The kinds of jobs that its worker accepts: it waits for no others.
         required_airflow: The centre's version, once there was a job for which the runtime is too new. The poll wants no
             jobs then: each job that is fetched for it would have to be returned.
-        consumers: Of the queues that the poll waits at, those included where its search has yet to join.
+        consumers: Those that the poll waits at, those included where its search has yet to join.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class PollDemand:
         self._on_change()
 
     def suits(self, job: Job) -> bool:
-        """Whether its worker can run a job that it accepts; if its runtime is too new, the poll leaves all queues."""
+        """Whether its worker can run a job of its kinds; if its runtime is too new, the poll leaves all queues."""
         wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
         if runtime_mismatch(self.airflow, wanted) is None:
             return True
@@ -101,7 +102,7 @@ class PollDemand:
 
 
 class WaitQueue:
-    """The polls that wait for jobs of one queue. The poll that has waited longest since its last job is next."""
+    """The polls that wait at one consumer. The poll that has waited longest since its last job is next."""
 
     def __init__(self, consumer: str) -> None:
         self.consumer = consumer
@@ -163,7 +164,7 @@ class WaitQueue:
 
     def _taker(self, job: Job) -> PollDemand | None:
         while True:
-            demand = next((one for one in self._demands if job.kind in one.accepts), None)
+            demand = next(iter(self._demands), None)
             # A poll whose runtime is too new for the job leaves.
             if demand is None or demand.suits(job):
                 return demand

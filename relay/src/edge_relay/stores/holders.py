@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from edge_broker.records import RecordStore
-from edge_broker.subjects import consumer_name, log_subject
+from edge_broker.subjects import log_subject, queue_token
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
@@ -21,8 +21,9 @@ class HolderEntry:
 
     Attributes:
         started_at: Distinguishes the tenures of one job.
+        attempt: The number of this start.
         log_subject: Where the job's log is stored.
-        queue: The job's, as its consumer is named.
+        queue: The job's, as a token.
         is_submitted: A producer has submitted the job, and may follow its log.
         ended: The job has ended: its log may have been removed to make room.
     """
@@ -32,6 +33,7 @@ class HolderEntry:
     log_subject: str
     queue: str
     ended: bool
+    attempt: int
     is_submitted: bool = False
 
     @property
@@ -83,8 +85,9 @@ def holder_entry(record: JobRecord | None, worker: str) -> HolderEntry:
         worker,
         record.holder.started_at,
         job_log_subject(record),
-        consumer_name(record.team, record.queue),
+        queue_token(record.team, record.queue),
         ended=record.state is JobState.ENDED,
+        attempt=record.attempt,
         is_submitted=record.terms is not None,
     )
 

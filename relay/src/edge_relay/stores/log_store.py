@@ -4,6 +4,9 @@ The stream itself is the cursor: each message names the offset of its bytes, so 
 gives the end of the durable log. A message is appended only after the message that was read as the newest
 (expected-last-subject-sequence); an append that loses this race reads again and drops the bytes that are stored.
 
+The files of a job's tenures follow each other. Before each file but the first, the log has a line that names the
+attempt and its worker. The line belongs to no file: offsets of workers do not count it, offsets of readers do.
+
 All messages of a log that is still written may have been removed: by their age, or, once the job has ended, to make
 room. The holder's own offset is the cursor then.
 """
@@ -15,6 +18,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import orjson
+
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.append import SequenceConflict, append
 from edge_broker.jetstream.stored import last_message
@@ -25,6 +30,8 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.job_calls import MAX_JOB_LOG_BYTES
 
 CACHED_LOGS = 20_000
+LOGGER = "edge_relay"
+"""Of lines that no worker has written."""
 
 OnRead = Callable[[int], None]
 """Called with the number of log bytes that were read."""
@@ -48,14 +55,18 @@ class _Tail:
     Attributes:
         end: Durable up to here, over all tenures.
         base: Where the newest tenure's file begins.
-        hold: The newest tenure; empty if there is no message.
+        tenure: The newest one; empty if there is no message.
         sequence: Of the newest message in the stream, 0 if there is none.
+        mark: What is stored before the first bytes of a file that begins here.
+        in_line: The newest message ended within a line when it was read.
     """
 
     end: int = 0
     base: int = 0
     tenure: str = ""
     sequence: int = 0
+    mark: bytes = b""
+    in_line: bool = False
 
 
 @dataclass(slots=True)
@@ -114,7 +125,7 @@ class LogStore:
                 tail = await self._continued(log, log.tail, holder, offset, begin=begin)
                 durable = tail.end - tail.base
                 fresh = _beyond(durable, offset, data)
-                if tail.end + len(fresh) > MAX_JOB_LOG_BYTES:
+                if tail.end + len(tail.mark) + len(fresh) > MAX_JOB_LOG_BYTES:
                     text = f"the log of a job may have {MAX_JOB_LOG_BYTES} bytes; the rest is not kept"
                     raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
                 if not fresh or await self._store(subject, log, tail, fresh):
@@ -130,7 +141,8 @@ class LogStore:
             # The stream remembers nothing of the log, and the holder does: its offset is up to where it was stored.
             base = log.bases.get(holder.id, 0)
             return _Tail(end=base + offset, base=base, tenure=holder.id, sequence=0)
-        return _Tail(end=tail.end, base=tail.end, tenure=holder.id, sequence=tail.sequence)
+        mark = _mark(holder, in_line=tail.in_line) if tail.end else b""
+        return _Tail(end=tail.end, base=tail.end, tenure=holder.id, sequence=tail.sequence, mark=mark)
 
     async def _was_removed(self, holder: HolderEntry) -> bool:
         """Whether what was stored may have been removed: of a job that has not ended, only together with all older."""
@@ -141,14 +153,15 @@ class LogStore:
 
     async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
         """Append; False if another append was faster, by another replica or in a call whose answer was lost."""
-        headers = {OFFSET_HEADER: str(tail.end), HOLDER_HEADER: f"{tail.base} {tail.tenure}"}
+        base, stored = tail.base + len(tail.mark), tail.mark + data
+        headers = {OFFSET_HEADER: str(tail.end), HOLDER_HEADER: f"{base} {tail.tenure}"}
         # Until the answer arrives, and for good without one, what is known may be outdated.
         log.tail = None
-        result = await append(self._broker, subject, data, after=tail.sequence, headers=headers)
+        result = await append(self._broker, subject, stored, after=tail.sequence, headers=headers)
         if isinstance(result, SequenceConflict):
             return False
-        log.tail = _Tail(tail.end + len(data), tail.base, tail.tenure, result.sequence)
-        log.bases = {tail.tenure: tail.base}
+        log.tail = _Tail(tail.end + len(stored), base, tail.tenure, result.sequence)
+        log.bases = {tail.tenure: base}
         return True
 
     async def _read_tail(self, subject: str, on_read: OnRead) -> _Tail:
@@ -159,7 +172,7 @@ class LogStore:
             return _Tail()
         base, _, tenure = message.headers[HOLDER_HEADER].partition(" ")
         end = int(message.headers[OFFSET_HEADER]) + len(message.data)
-        return _Tail(end, int(base), tenure, message.sequence)
+        return _Tail(end, int(base), tenure, message.sequence, in_line=not message.data.endswith(b"\n"))
 
     @asynccontextmanager
     async def _locked(self, subject: str) -> AsyncIterator[_Log]:
@@ -180,6 +193,14 @@ class LogStore:
             if log.users:
                 return
             del self._logs[subject]
+
+
+def _mark(holder: HolderEntry, *, in_line: bool) -> bytes:
+    """The line before a further attempt, in the form of a log's lines."""
+    event = f"Attempt {holder.attempt} begins here: worker {holder.worker} has started the job"
+    at = holder.started_at.isoformat()
+    line = orjson.dumps({"timestamp": at, "level": "info", "event": event, "logger": LOGGER})
+    return (b"\n" if in_line else b"") + line + b"\n"
 
 
 def _beyond(durable: int, offset: int, data: bytes) -> bytes:

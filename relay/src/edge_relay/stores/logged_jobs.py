@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from edge_broker.records import RecordStore, RecordUnreadable
-from edge_broker.subjects import WAITING_SUFFIX, consumer_name
+from edge_broker.subjects import WAITING_SUFFIX, queue_token
 
 T = TypeVar("T")
 AT_ONCE = 16
@@ -18,7 +18,7 @@ class LoggedJob:
     """The job of a log.
 
     Attributes:
-        queue: As its consumer is named.
+        queue: As a token.
         ended_at: As Unix time; None if it has not ended, 0 if its record has expired.
     """
 
@@ -31,7 +31,7 @@ class LoggedJobs:
 
     Args:
         records: Of all jobs.
-        queue_of: The queue of a job that has not ended as far as this replica knows, as its consumer is named, else
+        queue_of: The queue of a job that has not ended as far as this replica knows, as a token, else
             None. It spares a read; it may be behind.
     """
 
@@ -63,7 +63,7 @@ class LoggedJobs:
         if record is None:
             return LoggedJob(UNKNOWN_QUEUE, 0.0)
         ended_at = None if record.outcome is None else record.outcome.ended_at.timestamp()
-        return LoggedJob(consumer_name(record.team, record.queue), ended_at)
+        return LoggedJob(queue_token(record.team, record.queue), ended_at)
 
 
 def _job_of(subject: str) -> str:

@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from pydantic import ValidationError
 
+from edge_broker.audited_bucket import AuditedBucket, carry, pending_event
 from edge_broker.bucket import DELETE_MARK, Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import WORKERS_BUCKET, kv_subject, worker_notice
 from edge_relay.stores.last_arrivals import LastArrivals, StoredEntry
 from edge_relay.stores.write_rounds import WriteRounds
+from edge_schemas.admin.audit import AuditEvent
 from edge_schemas.life import agents
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.worker_entry import WorkerEntry
@@ -45,6 +47,7 @@ class WorkerStore:
     def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, WORKERS_BUCKET)
+        self._audited = AuditedBucket(broker, WORKERS_BUCKET)
         self._patience_s = patience_s
         self._leaving = 0
         self._arriving = asyncio.Semaphore(ARRIVALS_AT_ONCE)
@@ -141,22 +144,19 @@ class WorkerStore:
             with suppress(RevisionConflict):
                 await self._bucket.delete(worker, revision=stored.revision, mark_life=MARK_LIFE)
 
-    async def resolve_conflict(self, worker: str, *, keep_newer: bool) -> bool:
-        """Write which of two agents is the worker, and wake both; False if there is no conflict (any more).
+    async def resolve_conflict(self, worker: str, *, keep_newer: bool, event: AuditEvent) -> bool:
+        """Write which of two agents is the worker, with the audit's event, and wake both; False without a conflict.
 
         Raises:
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
         in_conflict = False
-
-        def decide(now: WorkerEntry | None) -> WorkerEntry | None:
-            nonlocal in_conflict
-            if now is None or now.conflict is None:
-                return None
-            in_conflict = True
-            return agents.resolve_conflict(now, keep_newer=keep_newer, at=datetime.now(UTC))
-
-        await self._change(worker, decide)
+        while (entry := _parse((stored := await self._audited.get(worker)).value)) is not None and entry.conflict:
+            after = agents.resolve_conflict(entry, keep_newer=keep_newer, at=datetime.now(UTC))
+            with suppress(RevisionConflict):
+                await self._audited.put(worker, _dump(after), revision=stored.revision, event=event)
+                in_conflict = True
+                break
         await self._broker.publish(worker_notice(worker))
         return in_conflict
 
@@ -181,13 +181,19 @@ class WorkerStore:
         after = change(before)
         if after is None or after is before:
             return None if before is None else StoredEntry(before, stored.revision)
-        return await self._put(after, stored.revision)
+        event = pending_event(stored.value)  # of `resolve_conflict`: a poll does not wait for the audit
+        written = await self._put(after, stored.revision, event)
+        return written if event is None else StoredEntry(after, 0)
 
-    async def _put(self, entry: WorkerEntry, revision: int) -> StoredEntry:
-        value, sent_at = entry.model_dump_json(exclude_none=True).encode(), time.monotonic()
+    async def _put(self, entry: WorkerEntry, revision: int, event: AuditEvent | None = None) -> StoredEntry:
+        value, sent_at = carry(_dump(entry), event), time.monotonic()
         stored = StoredEntry(entry, await self._bucket.put(entry.worker, value, revision=revision))
         self.written_at = max(self.written_at, sent_at)
         return stored
+
+
+def _dump(entry: WorkerEntry) -> bytes:
+    return entry.model_dump_json(exclude_none=True).encode()
 
 
 def _parse(value: bytes | None) -> WorkerEntry | None:

@@ -148,7 +148,7 @@ class Submissions:
         record = make_record(submission, queue, producer=producer.name, desired=desired, now=datetime.now(UTC))
         for _ in range(TRIES):
             try:
-                await self._records.create(record)
+                await self._records.create(record, is_new=submission.key is None)
             except DispatchSeen:
                 if await self._seen(record.id, submission) is not None:
                     return Submitted(job=record.id, queue=queue, is_new=False)

@@ -7,7 +7,7 @@ from edge_relay.limits.rates import RateLimit
 from edge_relay.stores.holders import job_log_subject
 from edge_relay.stores.log_reader import LogPart, LogReader
 from edge_relay.submissions.status import SubmittedJobs
-from edge_relay.submissions.waits import Waits, end_of, log_of
+from edge_relay.submissions.waits import StillAllowed, Waits, end_of, log_of
 from edge_schemas.life.model import JobState
 
 LOOK_S = 5.0
@@ -39,7 +39,9 @@ class SubmittedLogs:
         self._waits = waits
         self._rate = rate
 
-    async def read(self, producer: Operator, job: str, *, offset: int, wait_s: float) -> JobLogPart:
+    async def read(
+        self, producer: Operator, job: str, *, offset: int, wait_s: float, check: StillAllowed
+    ) -> JobLogPart:
         """Bytes from an offset; with `wait_s`, of a job that has not ended, as soon as there are some.
 
         Raises:
@@ -52,6 +54,7 @@ class SubmittedLogs:
                 record = await self._jobs.require(producer, job)
                 part = await self._reader.read(job_log_subject(record), offset)
                 self._rate.charge(producer.name, max(part.read, LEAST_COST_BYTES))
+                check()
                 is_over = bool(part.data) or record.state is JobState.ENDED
                 if is_over or not await wait.next(LOOK_S):
                     return JobLogPart(part, record.state)

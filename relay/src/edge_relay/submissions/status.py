@@ -12,7 +12,7 @@ from edge_broker.subjects import worker_notice
 from edge_relay.identity.operators.operator import Operator
 from edge_relay.shielded import run_to_completion
 from edge_relay.submissions.lists import SiteOf
-from edge_relay.submissions.waits import Waits, end_of
+from edge_relay.submissions.waits import StillAllowed, Waits, end_of
 from edge_schemas.admin.audit import TargetKind
 from edge_schemas.life.events import Withdraw
 from edge_schemas.life.model import JobRecord, JobState
@@ -45,7 +45,7 @@ class SubmittedJobs:
         self._site_of = site_of
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
-    async def status(self, producer: Operator, job: str, *, wait_s: float) -> JobStatus:
+    async def status(self, producer: Operator, job: str, *, wait_s: float, check: StillAllowed) -> JobStatus:
         """The status of a job; after `wait_s` at the latest, or as soon as the job has ended.
 
         Raises:
@@ -56,6 +56,7 @@ class SubmittedJobs:
         with self._waits.waiting(producer.name, end_of(job), wait_s=wait_s) as wait:
             while True:
                 record = await self.require(producer, job)
+                check()
                 if record.state is JobState.ENDED or not await wait.next():
                     return self._status(record)
 

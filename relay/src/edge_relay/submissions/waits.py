@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from edge_relay.lifecycle import Lifecycle
@@ -10,6 +10,9 @@ from edge_relay.limits.kinds import Limit, OnLimit
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 RETRY_S = 5.0
+
+StillAllowed = Callable[[], object]
+"""Raises what the call would be refused with now: it may have waited since it was allowed."""
 
 
 def end_of(job: str) -> str:
@@ -20,6 +23,11 @@ def end_of(job: str) -> str:
 def log_of(job: str) -> str:
     """The topic of new bytes in a job's log."""
     return f"log {job}"
+
+
+def end_of_token(producer: str) -> str:
+    """The topic of the revocation of a producer's access token."""
+    return f"token {producer}"
 
 
 class Wait:
@@ -84,6 +92,7 @@ class Waits:
         Raises:
             EdgeError: `rate_limited`.
         """
+        topics = (*topics, end_of_token(owner))
         wait = Wait(asyncio.get_running_loop().time() + wait_s, self._lifecycle)
         if not wait_s:
             yield wait
@@ -110,6 +119,10 @@ class Waits:
         """Wake the calls that wait for this."""
         for wait in self._by_topic.get(topic, ()):
             wait.wake()
+
+    def token_revoked(self, producer: str) -> None:
+        """Wake the calls of a producer: each looks at its token again."""
+        self.wake(end_of_token(producer))
 
     def wake_all(self) -> None:
         """Wake all: the replica stops, or what has happened was not seen."""

@@ -18,8 +18,9 @@ from edge_broker.subjects import WORKERS_BUCKET
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.metrics.fleet import Fleet
 from edge_relay.upkeep.submitted_job import SubmittedJob
-from edge_schemas.wire.worker_entry import RelayBeat, WorkerContact, WorkerEntry
+from edge_schemas.wire.worker_entry import RelayBeat, WorkerEntry
 from edge_upkeep.contact.contact_clock import ContactClock
+from edge_upkeep.contact.worker_polls import Poll, read_poll
 from edge_upkeep.give_up import HeldJob
 
 log = structlog.get_logger(__name__)
@@ -118,8 +119,8 @@ class Holders:
         jobs = self._jobs_of.get(worker)
         if not jobs:
             return
-        self._entries[worker] = entry = _parse_entry(value)
-        contact = _parse_contact(value) if entry is None else entry
+        contact = read_poll(value, _log_unreadable)
+        self._entries[worker] = contact if isinstance(contact, WorkerEntry) else None
         if contact is None or self._arrivals.get(worker) == contact.agent.arrival:
             return
         self._arrivals[worker] = contact.agent.arrival
@@ -144,7 +145,7 @@ class Holders:
             self._record_stored(worker, job, entry)
         # Otherwise no poll has named it that is known: its silence counts from when contact has been possible.
 
-    def _record_stored(self, worker: str, job: str, entry: WorkerEntry | WorkerContact) -> None:
+    def _record_stored(self, worker: str, job: str, entry: Poll) -> None:
         self._contact.record_stored_contact((worker, job), self._clock(), entry.relay, entry.agent.last_poll_at)
 
     def _forget(self, worker: str, job: str) -> None:
@@ -161,18 +162,5 @@ class Holders:
         self._was_listed = True
 
 
-def _parse_entry(value: bytes) -> WorkerEntry | None:
-    try:
-        return WorkerEntry.model_validate_json(value)
-    except ValidationError as error:
-        log.debug("worker_entry_unreadable", errors=error.error_count())
-        return None
-
-
-def _parse_contact(value: bytes) -> WorkerContact | None:
-    """Of an entry that can't be read as a whole: a later version must not make a worker silent."""
-    try:
-        return WorkerContact.model_validate_json(value)
-    except ValidationError as error:
-        log.debug("worker_entry_unreadable", errors=error.error_count())
-        return None
+def _log_unreadable(error: ValidationError) -> None:
+    log.debug("worker_entry_unreadable", errors=error.error_count())

@@ -1,6 +1,6 @@
-"""Each submitted job that should have a message has one: lists the messages of queues with such jobs, and compares.
+"""Each submitted job that should have a message has one: lists what a queue has of each kind, and compares.
 
-At every new connection and every half minute, and first of all for a queue that is new here.
+At every new connection and every half minute, and first of all for a queue or a kind that is new here.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ import structlog
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
-from edge_broker.subjects import queue_filter
-from edge_relay.upkeep.order.turns import Queue, Turns
+from edge_broker.subjects import kind_filter
+from edge_relay.upkeep.order.turns import Turns
 from edge_relay.upkeep.publisher import MessagePublisher
-from edge_upkeep.messages import jobs_with_message
+from edge_upkeep.messages import Line, jobs_with_message
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class MessageRepair:
         publisher: Stores what is missing.
 
     Attributes:
-        kick: Set it when a queue is new, or the connection.
+        kick: Set it when a queue or a kind in it is new, or the connection.
     """
 
     def __init__(
@@ -58,9 +58,7 @@ class MessageRepair:
             self._is_connection_new = False
             if is_all_due:
                 all_due_at = clock() + EVERY_S
-            if not await self._repair(
-                self._turns.queues | self._turns.unlisted if is_all_due else self._turns.unlisted
-            ):
+            if not await self._repair(self._turns.lines | self._turns.unlisted if is_all_due else self._turns.unlisted):
                 self._is_connection_new |= is_all_due
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -68,23 +66,23 @@ class MessageRepair:
                 async with asyncio.timeout(all_due_at - clock()):
                     await self.kick.wait()
 
-    async def _repair(self, queues: set[Queue]) -> bool:
-        """Whether all messages of these queues are there or on their way."""
+    async def _repair(self, lines: set[Line]) -> bool:
+        """Whether all messages of these kinds in queues are there or on their way."""
         is_complete = True
-        for queue in queues:
+        for line in lines:
             try:
-                await self._repair_queue(queue)
+                await self._repair_line(line)
             except (BrokerUnavailable, JetStreamError) as error:
                 # It may concern this queue only: the jobs of the others must not wait.
-                log.warning("messages_not_compared", team=queue[0], queue=queue[1], error=str(error))
+                log.warning("messages_not_compared", team=line[0], queue=line[1], kind=line[2], error=str(error))
                 is_complete = False
         return is_complete
 
-    async def _repair_queue(self, queue: Queue) -> None:
-        await self._publisher.consumers.ensure(self._broker, *queue)
-        sent = self._turns.sent(queue)
-        found = await jobs_with_message(self._broker, queue_filter(*queue))
-        for job in self._turns.list_messages(queue, found, sent):
+    async def _repair_line(self, line: Line) -> None:
+        await self._publisher.consumers.ensure(self._broker, *line)
+        sent = self._turns.sent(line)
+        found = await jobs_with_message(self._broker, kind_filter(*line))
+        for job in self._turns.list_messages(line, found, sent):
             self._publisher.publish_again(job)
 
     def _reconnected(self) -> None:

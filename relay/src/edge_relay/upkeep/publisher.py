@@ -60,7 +60,7 @@ class MessagePublisher:
 
     def remove(self, job: SubmittedJob) -> None:
         """This job has ended and needs no message."""
-        self._subjects[job.id] = job_subject(job.team, job.queue, job.id)
+        self._subjects[job.id] = job_subject(job.team, job.queue, job.kind, job.id)
         self._put(job.id, _Do.REMOVE)
 
     async def run(self) -> None:
@@ -124,13 +124,13 @@ class MessagePublisher:
         record = await self._records.get(job)
         if record is None or not _may_have_message(record) or record.job is None:
             return  # the watch shows it soon
-        await self.consumers.ensure(self._broker, record.team, record.queue)
+        await self.consumers.ensure(self._broker, record.team, record.queue, record.kind)
         id_of_message = message_id(job, record.attempt, record.waits_since)
         if do is _Do.PUBLISH_AGAIN:
             id_of_message = f"{id_of_message}.{uuid.uuid4().hex[:12]}"
         message = record.job.model_copy(update={"attempt": record.attempt + 1})
         payload = message.model_dump_json(exclude_none=True).encode()
-        subject = job_subject(record.team, record.queue, job)
+        subject = job_subject(record.team, record.queue, record.kind, job)
         await publish_once(self._broker, subject, payload, message_id=id_of_message)
         self._figures.published(again=do is _Do.PUBLISH_AGAIN)
         log.debug("submitted_job_published", job=job, queue=record.queue, message_id=id_of_message)

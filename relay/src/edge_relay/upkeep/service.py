@@ -10,7 +10,6 @@ from edge_broker.connection.broker import Broker
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
 from edge_broker.subjects import RELAY_BEATS, RELAY_DEMAND
-from edge_relay.desired.keys import QUEUE_PREFIX
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.metrics.fleet import Fleet
@@ -25,6 +24,7 @@ from edge_relay.upkeep.order.turns import Turns
 from edge_relay.upkeep.publisher import MessagePublisher
 from edge_relay.upkeep.shares import is_first
 from edge_relay.upkeep.submitted_job import HELD, SubmittedJob, rank_of
+from edge_schemas.admin.desired import QUEUE_PREFIX
 from edge_service import task_cleanup
 from edge_upkeep.give_up import GiveUps
 from edge_upkeep.order.demand import Demand
@@ -67,6 +67,7 @@ class Upkeep:
         metrics.registry.register(SubmittedJobs(lambda: self.jobs.counts))
         self._demand = Demand()
         self._rate = StartRate()
+        self._is_release_due = False
         self._order = QueueOrder(rank_of, self._demand, self.jobs.started, self._ahead, most=self._most)
         self._turns = Turns(self._order)
         self._publisher = MessagePublisher(broker, records, figures)
@@ -78,7 +79,7 @@ class Upkeep:
         desired.on_change(self._desired_changed)
         self.jobs.on_change(self._changed)
         self.jobs.on_never_started(self._publisher.remove)
-        mirror.on_value(self.jobs.apply)
+        mirror.watched.on_value(self.jobs.apply)
 
     async def run(self) -> None:
         """Look after the jobs until cancelled; do nothing while there are none."""
@@ -131,6 +132,13 @@ class Upkeep:
         self._release()
 
     def _release(self) -> None:
+        """Soon: of the changes that arrive together, each may make a job due, and one look at the queues finds all."""
+        if not self._is_release_due:
+            self._is_release_due = True
+            asyncio.get_running_loop().call_soon(self._release_now)
+
+    def _release_now(self) -> None:
+        self._is_release_due = False
         self._publish(self._order.due())
 
     def _release_all(self) -> None:

@@ -7,7 +7,9 @@ from sys import intern
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from edge_schemas.life.model import Holder, JobState
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.offline import OfflinePolicy
+from edge_upkeep.messages import Line
 from edge_upkeep.order.rank import Rank
 
 HELD = frozenset({JobState.RUNNING, JobState.STOPPING})
@@ -31,6 +33,7 @@ class SubmittedJob:
     id: str
     team: str | None
     queue: str
+    kind: JobKind
     state: JobState
     is_parked: bool
     priority: int
@@ -49,6 +52,11 @@ class SubmittedJob:
     def may_have_message(self) -> bool:
         """Whether it waits for a worker and not for an operator."""
         return self.state is JobState.WAITING and not self.is_parked
+
+    @property
+    def line(self) -> Line:
+        """Where it waits."""
+        return self.team, self.queue, self.kind
 
     @property
     def message_id(self) -> str:
@@ -84,6 +92,7 @@ class _Part(BaseModel):
 
 
 class _Terms(_Part):
+    kind: JobKind
     priority: int = 0
     expires_at: AwareDatetime | None = None
     group: str | None = None
@@ -119,6 +128,7 @@ def submitted_job(job: str, value: bytes) -> SubmittedJob | None:
         id=job,
         team=None if record.team is None else intern(record.team),
         queue=intern(record.queue),
+        kind=record.terms.kind,
         state=record.state,
         is_parked=record.parked is not None,
         priority=record.terms.priority,

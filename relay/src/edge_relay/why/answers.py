@@ -64,7 +64,7 @@ class WhyAnswers:
             return self._without_nats(job)
         if record is None or not await self._may_see(record, operator.scope):
             raise EdgeError(ErrorCode.NOT_FOUND, "there is no such job, or it ended more than seven days ago")
-        return await self._explain(record, operator)
+        return await self.of_record(record, operator.scope)
 
     async def of_task(self, query: TaskQuery, operator: Operator) -> WhyAnswer:
         """Why a task instance has not started, whether or not it has a job.
@@ -89,7 +89,7 @@ class WhyAnswers:
         else:
             if record is not None and not await self._may_see(record, operator.scope):
                 raise _no_task_instance()
-            answer = await self._explain(record, operator) if record is not None else _not_published(findings)
+            answer = await self.of_record(record, operator.scope) if record is not None else _not_published(findings)
         return answer.model_copy(
             update={
                 "task": _task_text(query, findings.try_number),
@@ -109,11 +109,16 @@ class WhyAnswers:
         is_visible = await self._job_views.visible(scope)
         return is_visible(record.team, record.queue, None if record.holder is None else record.holder.worker)
 
-    async def _explain(self, record: JobRecord, operator: Operator) -> WhyAnswer:
+    async def of_record(self, record: JobRecord, scope: AccessScope) -> WhyAnswer:
+        """The same for a record that the caller may see.
+
+        Raises:
+            BrokerUnavailable: As for `of_job`.
+        """
         if record.state is not JobState.WAITING:
             return explain(record, Situation(()), datetime.now(UTC))
         known = (await self._views.all_workers()).value
-        serving, hidden = workers_of_queue(known, record.team, record.queue, operator.scope)
+        serving, hidden = workers_of_queue(known, record.team, record.queue, scope)
         workers = [worker_facts(view) for view in serving]
         jobs = await read_queue(
             self._mirror.jobs(),
@@ -126,18 +131,17 @@ class WhyAnswers:
         return explain(record, Situation(busy, await self._queue(record, jobs), hidden), datetime.now(UTC))
 
     async def _queue(self, record: JobRecord, jobs: QueueJobs) -> QueueFacts:
-        team, queue, job = record.team, record.queue, record.id
-        consumer = consumer_name(team, queue)
+        consumer = consumer_name(record.team, record.queue, record.kind)
         has_message, paused = None, False
         try:
             async with asyncio.timeout(READ_WITHIN_S):
-                has_message = await self._reads.has_message(team, queue, job)
+                has_message = await self._reads.has_message(record)
                 paused = await self._reads.is_paused(consumer)
         except (BrokerUnavailable, JetStreamError, TimeoutError):
             # What memory has is answered: the causes that need these reads are left out.
             has_message = None
         return QueueFacts(
-            desired=self._desired.queue(team, queue),
+            desired=self._desired.queue(record.team, record.queue),
             running=jobs.running,
             position=jobs.position,
             has_message=has_message,
@@ -157,6 +161,8 @@ def _no_task_instance() -> EdgeError:
 
 
 def _not_published(findings: TaskInstanceFindings) -> WhyAnswer:
+    if findings.causes:
+        return WhyAnswer(job=findings.dispatch, causes=findings.causes, as_of=datetime.now(UTC))
     text = (
         f"Airflow has queued it as job {findings.dispatch}, and its executor has not published it yet; if this lasts, "
         "check that the scheduler runs and reaches NATS"

@@ -8,6 +8,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.consumer_info import list_consumers
 from edge_broker.jetstream.stored import last_message
 from edge_broker.subjects import JOBS, job_subject
+from edge_schemas.life.model import JobRecord
 
 FRESH_FOR_S = 1.0
 
@@ -39,10 +40,11 @@ class QueueReads:
                 self._good_until = self._clock() + FRESH_FOR_S
             return consumer in self._paused
 
-    async def has_message(self, team: str | None, queue: str, job: str) -> bool:
+    async def has_message(self, record: JobRecord) -> bool:
         """Whether a waiting job has a message.
 
         Raises:
             BrokerUnavailable: No answer.
         """
-        return await last_message(self._broker, JOBS, job_subject(team, queue, job)) is not None
+        subject = job_subject(record.team, record.queue, record.kind, record.id)
+        return await last_message(self._broker, JOBS, subject) is not None

@@ -23,7 +23,7 @@ class QueueJobs:
 
     Attributes:
         running: Jobs of the queue that have started and not ended.
-        position: The place of the job in its queue; None if it is not known to wait.
+        position: The place of the job among those of its kind in its queue; None if it is not known to wait.
         group_ahead: The name of the earliest job of its group, unless that is the job itself.
         held: The jobs of each of the workers.
     """
@@ -47,6 +47,7 @@ async def read_queue(
         workers: Whose jobs are wanted.
     """
     rank = None if own is None or not _waits(own) else _rank(own)
+    kind = None if own is None else own.job_kind
     running = ahead = heavier = 0
     held: dict[str, list[RunningJob]] = defaultdict(list)
     group = None if own is None or own.terms is None else own.terms.group
@@ -60,9 +61,9 @@ async def read_queue(
                 running += is_here
                 if job.holder in workers:
                     held[job.holder].append(_running(job))
-            elif is_here and rank is not None and _waits(job) and (other := _rank(job)) < rank:
+            elif is_here and job.job_kind is kind and rank is not None and _waits(job) and (other := _rank(job)) < rank:
                 ahead += 1
-                heavier += other[1] < rank[1]
+                heavier += other[0] < rank[0]
     position = None if rank is None else Position(ahead, heavier)
     ahead_in_group = None if first is None or first is own else task_name(first)
     return QueueJobs(running, position, {worker: tuple(found) for worker, found in held.items()}, ahead_in_group)
@@ -99,9 +100,9 @@ def _waits(job: WatchedJob) -> bool:
     return job.state is JobState.WAITING and not job.is_parked
 
 
-def _rank(job: WatchedJob) -> tuple[bool, int, float]:
-    """The lowest is first, as for the executor."""
-    return job.kind is None, -job.weight, job.created_at  # an auxiliary job is first
+def _rank(job: WatchedJob) -> tuple[int, float]:
+    """The lowest of a kind is first, as for the executor."""
+    return -job.weight, job.created_at
 
 
 def _running(job: WatchedJob) -> RunningJob:

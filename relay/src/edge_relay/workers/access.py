@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from edge_broker.audit import Audit
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import KEPT_AFTER_EXPIRY, EnrollmentStore
 from edge_relay.identity.operators.access_tokens import AccessTokenStore, token_id
@@ -39,7 +38,6 @@ class AccessAdministration:
         enrollments: EnrollmentStore,
         enroll_tokens: EnrollTokens,
         credentials: Credentials,
-        audit: Audit,
         *,
         command: EnrollCommand,
     ) -> None:
@@ -47,7 +45,6 @@ class AccessAdministration:
         self._enrollments = enrollments
         self._enroll_tokens = enroll_tokens
         self._credentials = credentials
-        self._audit = audit
         self._command = command
 
     def access_tokens(self, *, operator: Operator, limit: int, cursor: str | None) -> AccessTokenPage:
@@ -73,18 +70,14 @@ class AccessAdministration:
         operator.require_everything()
         if operator.by is SignedInBy.AIRFLOW:
             raise EdgeError(ErrorCode.FORBIDDEN, "access tokens are created with an access token or by sign-in")
-        token = await run_to_completion(self._access.create(request, now=datetime.now(UTC)))
-        after = request.model_dump(mode="json", exclude={"reason", "ttl_s"}, exclude_none=True)
-        expires_at = None if token.expires_at is None else token.expires_at.isoformat()
-        await self._audit.record(
-            "access-token-created",
-            TargetKind.TOKEN,
-            token.id,
-            actor=operator.actor,
-            reason=request.reason or None,
-            after={**after, "expires_at": expires_at},
-        )
-        return token
+
+        def describe(token: AccessToken) -> AuditEvent:
+            after = request.model_dump(mode="json", exclude={"reason", "ttl_s"}, exclude_none=True)
+            expires_at = None if token.expires_at is None else token.expires_at.isoformat()
+            event = _event("access-token-created", token.id, operator, request.reason)
+            return event.model_copy(update={"after": {**after, "expires_at": expires_at}})
+
+        return await run_to_completion(self._access.create(request, now=datetime.now(UTC), describe=describe))
 
     async def revoke_access_token(self, beginning: str, *, operator: Operator, reason: str) -> None:
         """End an access token at every replica. A repeat changes nothing.
@@ -100,19 +93,13 @@ class AccessAdministration:
         operator.require_everything()
         token_hash = _only(beginning, list(self._credentials.operators.all()))
 
+        def describe(before: AccessTokenEntry) -> AuditEvent:
+            event = _event("access-token-revoked", token_id(token_hash), operator, reason)
+            return _revocation(event, {"name": before.name, "role": str(before.role)})
+
         async def revoke() -> None:
-            before, _ = await self._access.revoke_one(token_hash, now=datetime.now(UTC))
+            await self._access.revoke_one(token_hash, now=datetime.now(UTC), describe=describe)
             await self._credentials.announce(token_hash)
-            shown = {"name": before.name, "role": str(before.role)}
-            await _record_revocation(
-                self._audit,
-                "access-token-revoked",
-                token_hash,
-                operator,
-                reason,
-                shown=shown,
-                earlier=before.revoked_at,
-            )
 
         await run_to_completion(revoke())
 
@@ -126,16 +113,16 @@ class AccessAdministration:
             text = f"{operator.name} is limited to some sites or queues, and this token would go beyond them"
             raise EdgeError(ErrorCode.FORBIDDEN, text)
         QueueRights(self._credentials, operator.scope).check(request.team, request.queues)
-        token = await run_to_completion(self._enrollments.create_token(request, now=datetime.now(UTC)))
-        await self._audit.record(
-            "enroll-token-created",
-            TargetKind.TOKEN,
-            token_id(hash_secret(token.token)),
-            actor=operator.actor,
-            reason=request.reason or None,
-            site=request.site,
-            after={"queues": list(request.queues), "uses": request.uses, "expires_at": token.expires_at.isoformat()},
-        )
+
+        def describe(token: EnrollToken) -> AuditEvent:
+            target = token_id(hash_secret(token.token))
+            event = _event("enroll-token-created", target, operator, request.reason, site=request.site)
+            expires_at = token.expires_at.isoformat()
+            after = {"queues": list(request.queues), "uses": request.uses, "expires_at": expires_at}
+            return event.model_copy(update={"after": after})
+
+        now = datetime.now(UTC)
+        token = await run_to_completion(self._enrollments.create_token(request, now=now, describe=describe))
         await self._command.refresh()
         return token.model_copy(update={"command": self._command.text(token.token)})
 
@@ -158,45 +145,31 @@ class AccessAdministration:
         entry = (await self._enroll_tokens.read([token_hash])).get(token_hash)
         if entry is None or not _is_within(entry, operator):
             raise _not_found()
-        now = datetime.now(UTC)
-        await run_to_completion(self._enroll_tokens.revoke(token_hash, now=now, kept_after_expiry=KEPT_AFTER_EXPIRY))
-        used = {"used": len(entry.used)}
-        await _record_revocation(
-            self._audit,
-            "enroll-token-revoked",
-            token_hash,
-            operator,
-            reason,
-            shown=used,
-            site=entry.site,
-            earlier=entry.revoked_at,
+
+        def describe(before: EnrollTokenEntry) -> AuditEvent:
+            event = _event("enroll-token-revoked", token_id(token_hash), operator, reason, site=before.site)
+            return _revocation(event, {"used": len(before.used)})
+
+        kept, now = KEPT_AFTER_EXPIRY, datetime.now(UTC)
+        await run_to_completion(
+            self._enroll_tokens.revoke(token_hash, now=now, kept_after_expiry=kept, describe=describe)
         )
 
 
-async def _record_revocation(
-    audit: Audit,
-    action: str,
-    token_hash: str,
-    operator: Operator,
-    reason: str,
-    *,
-    shown: Mapping[str, object],
-    site: str | None = None,
-    earlier: datetime | None,
-) -> None:
-    """Record the end of a token; of an earlier one, whose answer may have been lost, only if it is missing."""
-    event = AuditEvent(
-        at=earlier or datetime.now(UTC),
+def _event(action: str, token: str, operator: Operator, reason: str, *, site: str | None = None) -> AuditEvent:
+    return AuditEvent(
+        at=datetime.now(UTC),
         action=action,
         target_kind=TargetKind.TOKEN,
-        target=token_id(token_hash),
+        target=token,
         actor=operator.actor,
         reason=reason or None,
         site=site,
-        before={**shown, "revoked": False},
-        after={**shown, "revoked": True},
     )
-    await (audit.store(event) if earlier is None else audit.complete(event))
+
+
+def _revocation(event: AuditEvent, shown: Mapping[str, object]) -> AuditEvent:
+    return event.model_copy(update={"before": {**shown, "revoked": False}, "after": {**shown, "revoked": True}})
 
 
 def _only(beginning: str, hashes: list[str]) -> str:

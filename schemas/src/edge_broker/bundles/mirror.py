@@ -67,11 +67,6 @@ class BundleMirror:
         versions = [entry for entry in self._entries.values() if isinstance(entry, PublishedVersion)]
         return [version for version in versions if bundle in (None, version.name)]
 
-    def known_versions(self, bundle: str, digest: str) -> list[str]:
-        """How Airflow knows a published version, besides its digest."""
-        known = (entry for entry in self._entries.values() if isinstance(entry, KnownVersion))
-        return [entry.version for entry in known if (entry.name, entry.digest) == (bundle, digest)]
-
     def apply(self, key: str, value: bytes | None) -> None:
         """Note an entry, or that it is gone. Entries of a later version are ignored."""
         kind = _KINDS.get(keys.kind_of(key))

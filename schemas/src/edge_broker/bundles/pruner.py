@@ -131,10 +131,10 @@ class Pruner:
                     version for version in unneeded if version.digest in due and _is_due(version, min_age, now)
                 ]
                 more = await self._remove_entries(held, entries, removable, pruned)
-                pruned.waiting = [version for version in unneeded if version not in removable]
+                pruned.waiting = [_noted(version, now) for version in unneeded if version not in removable]
                 if not more:
                     kept = [version for version in entries.versions if version not in removable]
-                    await self._note(held, kept, pruned.waiting, now)
+                    await self._note(held, kept, unneeded, now)
         return pruned
 
     async def sweep(self, pruned: Pruned) -> None:
@@ -202,10 +202,10 @@ class Pruner:
     ) -> None:
         """Note since when versions are not needed."""
         for version in versions:
-            since = (version.unneeded_since or now) if version in unneeded else None
-            if version.unneeded_since != since:
+            noted = _noted(version, now if version in unneeded else None)
+            if version != noted:
                 held.check()
-                await self._published.put(version.model_copy(update={"unneeded_since": since}))
+                await self._published.put(noted)
 
     async def _without_entry(self) -> set[str]:
         """With the lock: a publisher writes the manifest before the entry."""
@@ -280,8 +280,20 @@ async def digests_of_unfinished_jobs(broker: Broker) -> set[str]:
     return found
 
 
+def _noted(version: PublishedVersion, now: datetime | None) -> PublishedVersion:
+    """With the time since which it is not needed; None for a version that is needed."""
+    since = None if now is None else version.unneeded_since or now
+    return version.model_copy(update={"unneeded_since": since})
+
+
+def removable_from(version: PublishedVersion, min_age: timedelta) -> datetime | None:
+    """When the minimum age of an unneeded version is over; None until a search has noted since when it is unneeded."""
+    return None if version.unneeded_since is None else max(version.unneeded_since, version.at) + min_age
+
+
 def _is_due(version: PublishedVersion, min_age: timedelta, now: datetime) -> bool:
-    return version.unneeded_since is not None and now - max(version.unneeded_since, version.at) >= min_age
+    since = removable_from(version, min_age)
+    return since is not None and now >= since
 
 
 def _parts(digests: list[str]) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import ParseResult
 
 import nats.errors
 import structlog
@@ -17,15 +18,28 @@ log = structlog.get_logger(__name__)
 
 
 class CorrectedTransport(TcpTransport):
-    """nats-py's connection, with the errors of uvloop.
+    """nats-py's connection, with the errors of uvloop, and without connections that are left open.
 
     A write to a closed connection raises a RuntimeError on uvloop. At that, nats-py stops writing, without an error and
     without a new connection: from then on each call would raise it again.
+
+    A reconnect that fails at the server's first answers leaves its connection open; the next attempt forgets it.
     """
 
     def __bool__(self) -> bool:
         # nats-py would replace a transport that is not connected yet by one of its own.
         return True
+
+    @override
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        self.abort()
+        await super().connect(uri, buffer_size, connect_timeout)
+
+    def abort(self) -> None:
+        """Close the connection, if one is left, without sending what is buffered."""
+        for writer in (self._io_writer, self._bare_io_writer):
+            if writer is not None:
+                writer.transport.abort()
 
     @override
     def write(self, payload: bytes) -> None:
@@ -58,7 +72,11 @@ class CorrectedClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._transport = CorrectedTransport()  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
+        self._transport: CorrectedTransport = CorrectedTransport()  # type: ignore[no-untyped-call]  # nats-py's
+
+    def abort(self) -> None:
+        """Close the connection, if one is left: nats-py's `close` may end early, or wait for a silent server."""
+        self._transport.abort()
 
     @override
     def _connect_command(self) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import nats.errors
 import structlog
@@ -43,7 +43,7 @@ class ConnectionSupervisor:
         self._listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._was_connected = False
-        self.client: Client | None = None
+        self.client: CorrectedClient | None = None
         self.connected = asyncio.Event()
         self.reconnects = 0
         self.lost_at: float | None = None
@@ -63,21 +63,24 @@ class ConnectionSupervisor:
         self._task.add_done_callback(self._report_end)
 
     async def stop(self) -> None:
-        """Flush and close; a server that is gone is no error."""
+        """Flush and close; a server that is gone is no error. When cancelled, close without flushing."""
+        try:
+            if (client := self.connected_client) is not None:
+                await _attempt(client.flush, self._settings.role)
+        finally:
+            await task_cleanup.finish_first(self._close(), f"broker-close-{self._settings.role}")
+
+    async def _close(self) -> None:
+        """Also of a client that still connects: no socket and no task of it is left."""
         if self._task is not None:
             await task_cleanup.cancel_and_wait([self._task])
-        client = self.client
-        if client is None or client.is_closed:
+        if (client := self.client) is None:
             return
-        steps = (client.flush, client.close) if self.connected.is_set() else (client.close,)
-        for step in steps:
-            if step == client.close:
-                self._lose()  # intended, so there is no warning
-            try:
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await step()
-            except (TimeoutError, nats.errors.Error, OSError) as failure:
-                log.info("broker_close_failed", role=self._settings.role, error=repr(failure))
+        self._lose()  # intended, so there is no warning
+        try:
+            await _attempt(client.close, self._settings.role)
+        finally:
+            client.abort()
 
     async def _keep_connected(self) -> None:
         """Replace a client that was closed for good, after a longer delay each time that it was closed soon."""
@@ -173,3 +176,12 @@ class ConnectionSupervisor:
         if client is None:
             raise BrokerUnavailable("there is no connection to NATS at the moment")
         return client
+
+
+async def _attempt(step: Callable[[], Awaitable[None]], role: str) -> None:
+    """A step of leaving, for a limited time."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await step()
+    except (TimeoutError, nats.errors.Error, OSError) as failure:
+        log.info("broker_close_failed", role=role, error=repr(failure))

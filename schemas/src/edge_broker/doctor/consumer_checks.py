@@ -38,11 +38,11 @@ def consumer_fault(info: ConsumerInfo) -> Finding | None:
     """What is wrong with a consumer of `EDGE_JOBS`; None if nothing is."""
     name, config = info["name"], info["config"]
     try:
-        team, queue, _ = subjects.parse_job_subject(config.get("filter_subject", ""))
+        team, queue, kind, _ = subjects.parse_job_subject(config.get("filter_subject", ""))
     except ValueError:
         text = f"It removes jobs from the queues. If nothing needs it: 'nats consumer rm {subjects.JOBS} {name}'."
         return warning(CONSUMERS, f"consumer {name} is of no queue", text)
-    wanted = layout.consumer_config(team, queue)
+    wanted = layout.consumer_config(team, queue, kind)
     wrong = layout.differences(wanted, config)
     if wrong:
         what = "; ".join(f"{option} is {config.get(option)!r}, not {wanted.get(option)!r}" for option in wrong)

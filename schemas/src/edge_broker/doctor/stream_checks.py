@@ -18,6 +18,7 @@ from edge_broker.jetstream.stream_info import (
     stream_info,
     subjects_with_messages,
 )
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.polls import GRANT_WAIT_S
 from edge_service.findings import Finding, failed, ok, warning
 
@@ -144,10 +145,11 @@ class StreamChecks:
         return (await list_consumers(self._session, subjects.JOBS))[0]
 
     async def _known_consumers(self) -> list[ConsumerInfo]:
-        """Of the queues that have waiting jobs, and of those that are known from elsewhere."""
+        """Of the waiting jobs, and of the tasks of queues that are known from elsewhere."""
         waiting = await subjects_with_messages(self._session, subjects.JOBS, "edge.jobs.>")
-        queues = {subjects.parse_job_subject(subject)[:2] for subject in waiting} | set(self.queues())
-        names = sorted({subjects.consumer_name(*queue) for queue in queues})
+        lines = {subjects.parse_job_subject(subject)[:3] for subject in waiting}
+        lines |= {(team, queue, JobKind.TASK) for team, queue in self.queues()}
+        names = sorted({subjects.consumer_name(*line) for line in lines})
         found = [await consumer_info(self._session, subjects.JOBS, name) for name in names]
         return [info for info in found if info is not None]  # the others are of queues that were never used
 

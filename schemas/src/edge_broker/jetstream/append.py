@@ -7,6 +7,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import WRONG_LAST_SEQUENCE, JetStreamError, SubjectOccupied
 
 _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+_EXPECTED_LAST_OF_STREAM = "Nats-Expected-Last-Sequence"
 _MESSAGE_ID = "Nats-Msg-Id"
 _LIFE = "Nats-TTL"
 
@@ -24,7 +25,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class SequenceConflict:
-    """Another message is the last one of the subject; nothing was stored.
+    """Another message is the last one of the subject, or of the stream; nothing was stored.
 
     After an earlier attempt with an unknown outcome it may be the caller's own.
     """
@@ -36,6 +37,7 @@ async def append(
     payload: bytes,
     *,
     after: int | None,
+    after_in_stream: int | None = None,
     life_s: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Appended | SequenceConflict:
@@ -46,6 +48,7 @@ async def append(
         subject: A subject of a stream.
         payload: The body.
         after: Only if the message with this sequence is the last one of the subject; 0 means that there is none.
+        after_in_stream: Only if this is the sequence of the last message that the whole stream has received.
         life_s: Seconds after which the server removes it.
         headers: Further headers.
 
@@ -56,6 +59,8 @@ async def append(
     sent = dict(headers or {})
     if after is not None:
         sent[_EXPECTED_LAST] = str(after)
+    if after_in_stream is not None:
+        sent[_EXPECTED_LAST_OF_STREAM] = str(after_in_stream)
     if life_s is not None:
         sent[_LIFE] = f"{life_s}s"
     try:
@@ -64,6 +69,12 @@ async def append(
         if error.code == WRONG_LAST_SEQUENCE:
             return SequenceConflict()
         raise
+
+
+def life_of(headers: Mapping[str, str]) -> int | None:
+    """Seconds after which the server removes a message that `append` has stored; None if it stays."""
+    life_s = headers.get(_LIFE, "").removesuffix("s")
+    return int(life_s) if life_s.isdecimal() else None
 
 
 async def publish_once(broker: Broker, subject: str, payload: bytes, *, message_id: str) -> None:

@@ -16,6 +16,10 @@ from edge_schemas.wire.offline import MAX_TOLERANCE_S, MIN_TOLERANCE_S
 from edge_schemas.wire.workers import Availability
 
 MAX_LABELS = 32
+WORKER_PREFIX = "worker."
+SITE_PREFIX = "site."
+QUEUE_PREFIX = "queue."
+"""The name of the queue's consumer follows."""
 
 
 class AvailabilityOrder(Outbound):
@@ -61,14 +65,15 @@ class DesiredSite(Outbound):
 
 
 class DesiredQueue(Outbound):
-    """What operators have set for a queue; key `queue.<consumer name>`.
+    """What operators have set for a queue; key `queue.<queue as one token>`.
 
     Attributes:
         order: Only `paused`: no job of the queue is granted.
         tolerance_s: Offline tolerance of jobs that are dispatched from now on; None for the executor's setting.
         timeout_s: How long a job may wait; None for the executor's setting.
         kinds: The kinds of jobs that it accepts; None for all.
-        max_running: How many of its jobs may run at once; None for no limit.
+        max_running: How many of its jobs may run at once, whoever made them; None for no limit. Callbacks and
+            connection tests count, but do not wait.
     """
 
     version: int = 0
@@ -77,6 +82,24 @@ class DesiredQueue(Outbound):
     timeout_s: float | None = Field(default=None, gt=0)
     kinds: tuple[JobKind, ...] | None = None
     max_running: int | None = Field(default=None, ge=1)
+
+
+DesiredEntry = DesiredWorker | DesiredSite | DesiredQueue
+_MODELS: dict[str, type[DesiredWorker] | type[DesiredSite] | type[DesiredQueue]] = {
+    WORKER_PREFIX: DesiredWorker,
+    SITE_PREFIX: DesiredSite,
+    QUEUE_PREFIX: DesiredQueue,
+}
+
+
+def read_desired(key: str, value: bytes) -> DesiredEntry | None:
+    """What is stored under a key; None for a key of a later version.
+
+    Raises:
+        ValidationError: It can't be read.
+    """
+    model = next((model for prefix, model in _MODELS.items() if key.startswith(prefix)), None)
+    return None if model is None else model.model_validate_json(value)
 
 
 _STRICTEST = (Availability.STOPPED, Availability.DRAINING, Availability.PAUSED)

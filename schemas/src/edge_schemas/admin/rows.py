@@ -13,7 +13,7 @@ from edge_schemas.admin.audit import AuditEvent
 from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue
 from edge_schemas.life.model import JobRecord, JobState, Verdict
 from edge_schemas.wire.base import Instant, Outbound
-from edge_schemas.wire.jobs import JobKind
+from edge_schemas.wire.jobs import BundleRef, JobKind
 from edge_schemas.wire.worker_report import JobPhase, StoredHealth, StoredVersions
 from edge_schemas.wire.workers import WorkerState
 
@@ -170,7 +170,7 @@ class QueueRow(Outbound):
         redeliveries: Messages that were delivered more than once, of those that wait.
         dead: Parked jobs.
         workers: Workers that serve it.
-        workers_able: Those of them that could take a job now.
+        workers_able: Those of them that could take a job now: if jobs wait, one of a kind that waits.
         free_slots: Of these.
         of_own_sites: The caller is limited to sites: workers, slots and running jobs are of these only; `waiting` is
             what waits for any site, granted or not. `granted`, `redeliveries` and `out_per_minute` are left out.
@@ -261,11 +261,16 @@ class JobMoment(Outbound):
 
 
 class JobDetail(Outbound):
-    """One job in full: its record without the workload, and its timeline, the oldest point first."""
+    """One job in full: its record without the workload, and its timeline, the oldest point first.
+
+    Attributes:
+        bundle: The published version of DAG code that it runs; None without one, and once the job has ended.
+    """
 
     row: JobRow
     record: JobRecord
     timeline: tuple[JobMoment, ...]
+    bundle: BundleRef | None = None
     airflow_url: str | None = None
     as_of: Instant
 

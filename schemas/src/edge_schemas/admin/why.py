@@ -32,6 +32,8 @@ class CauseCode(StrEnum):
     BEHIND_GROUP = "behind_group"
     WAITS_AGAIN = "waits_again"
     NEVER_STARTED = "never_started"
+    SIGNATURE_REFUSED = "signature_refused"
+    BUNDLE_NOT_PUBLISHED = "bundle_not_published"
     PARKED = "parked"
     STARTING = "starting"
     NOT_QUEUED_PARALLELISM = "not_queued_parallelism"

@@ -110,6 +110,7 @@ class Redrive:
     the job is parked again.
     """
 
+    reason: str
     at: Instant
 
 

@@ -98,6 +98,18 @@ class StopRequest(Outbound):
     at: Instant
 
 
+class Redriven(Outbound):
+    """An operator redrove the job.
+
+    Attributes:
+        parked: Why it had been parked.
+    """
+
+    reason: str
+    parked: str
+    at: Instant
+
+
 class ReleaseNote(Outbound):
     """A worker released the job, or lost it before user code ran; or a relay could not read its message.
 
@@ -129,6 +141,7 @@ class JobRecord(Outbound):
         open_write: A write that was begun and is not known to be answered.
         returned_grants: The last grants that were released without being counted.
         parked: Why the job was parked in `EDGE_DEAD`; it waits, but is not published until it is redriven.
+        redriven: The last redrive.
         waiting_again_since: When the job last lost its holder before user code ran, or was redriven.
     """
 
@@ -154,6 +167,7 @@ class JobRecord(Outbound):
     releases: tuple[ReleaseNote, ...] = ()
     returned_grants: tuple[str, ...] = ()
     parked: str | None = None
+    redriven: Redriven | None = None
     waiting_again_since: Instant | None = None
     outcome: Outcome | None = None
 

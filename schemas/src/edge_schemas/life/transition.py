@@ -23,6 +23,7 @@ from edge_schemas.life.model import (
     JobRecord,
     JobState,
     Outcome,
+    Redriven,
     ReleaseNote,
     StopRequest,
     Verdict,
@@ -33,6 +34,12 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import JobKind, OnLost
 
 RELEASES_BEFORE_PARKED = 5
+MAX_REASON_CHARS = 500
+"""Of a release, as the record keeps it; the release itself is in the log."""
+WHOLE_REASONS = 8
+"""The last releases keep their reasons, older ones the beginning: with a hundred attempts, a record would outgrow what
+a message can hold, and could neither be released nor given up any more."""
+CUT_REASON_CHARS = 40
 MAX_RETURNED_GRANTS = 40
 """More grants of one job than can expire at the same time: a released job stays away for a second or longer."""
 FAILED_STATES = frozenset({"failed", "up_for_retry", "removed", "upstream_failed"})
@@ -179,7 +186,11 @@ def _lose_holder(record: JobRecord, holder: Holder, reason: str, at: Instant, *,
 
 
 def _released(record: JobRecord, note: ReleaseNote) -> JobRecord:
-    releases = (*record.releases, note)
+    note = note.model_copy(update={"reason": note.reason[:MAX_REASON_CHARS]})
+    older = tuple(
+        one.model_copy(update={"reason": one.reason[:CUT_REASON_CHARS]}) for one in record.releases[: 1 - WHOLE_REASONS]
+    )
+    releases = (*older, *record.releases[1 - WHOLE_REASONS :], note)
     return record.model_copy(update={"releases": releases, "parked": _parked_because(record, releases)})
 
 
@@ -199,8 +210,9 @@ def _redrive(record: JobRecord, event: Redrive) -> JobRecord:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has been started")
     if record.parked is None:
         return record
+    redriven = Redriven(reason=event.reason, parked=record.parked, at=event.at)
     again = {"parked": None, "releases": (), "attempt": 0, "not_before": None, "waiting_again_since": event.at}
-    return record.model_copy(update=again)
+    return record.model_copy(update={**again, "redriven": redriven})
 
 
 def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:

@@ -3,6 +3,7 @@
 from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
 from edge_schemas.producers import submissions
 from edge_schemas.producers.queries import JobsQuery, LogQuery, WaitQuery
+from edge_schemas.why.for_producers import WaitAnswer
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 
@@ -76,6 +77,16 @@ PRODUCER_OPERATIONS = (
         errors=_OF_A_JOB,
         query=LogQuery,
         media_type="application/octet-stream",
+    ),
+    Operation(
+        "get",
+        routes.JOB_WHY,
+        "whySubmittedJob",
+        "Why a job waits, without what other producers and operators do",
+        "producers",
+        {200: WaitAnswer},
+        ACCESS,
+        errors=_OF_A_JOB,
     ),
     Operation(
         "post",

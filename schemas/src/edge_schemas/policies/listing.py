@@ -20,7 +20,8 @@ def policy_lines(policies: Iterable[tuple[PolicyTarget, Policy]]) -> list[str]:
         )
         for target, policy in policies
     ]
-    return _table(("FOR", "NAME", "MODE", "PATTERNS", "CHANGED (UTC)", "BY", "REASON"), rows)
+    header = ("FOR", "NAME", "MODE", "PATTERNS", "CHANGED (UTC)", "BY", "REASON")
+    return _table(header, rows) if rows else ["There is no policy to show. Without one, jobs may use everything."]
 
 
 def access_lines(accesses: Iterable[Access], others: Iterable[AccessCounts]) -> list[str]:
@@ -43,7 +44,7 @@ def access_lines(accesses: Iterable[Access], others: Iterable[AccessCounts]) -> 
         for one in others
     ]
     header = ("KIND", "NAME", "ALLOWED", "WOULD BE DENIED", "DENIED", "FIRST (UTC)", "LAST (UTC)", "DAGS")
-    return _table(header, rows)
+    return _table(header, rows) if rows else ["No use was counted in this time."]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -17,7 +17,6 @@ KEY_BYTES = 32
 KEY_ID_DIGITS = 16
 MAX_SETS = 16
 """How many sets are handed out: a worker that was offline during so many changes still follows."""
-FINGERPRINT = r"^[0-9a-f]{64}$"
 
 Check = Callable[[Signed, bytes, Mapping[str, bytes]], bool]
 """Whether one of these keys, by id, has signed the payload in this context."""

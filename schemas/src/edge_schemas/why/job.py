@@ -14,10 +14,12 @@ from edge_schemas.why.wording import (
     listed,
     moment,
     order_text,
+    short_digest,
     since_text,
     span,
 )
 from edge_schemas.why.workers import Needs, able, obstacles
+from edge_schemas.wire.job_calls import is_signature_refusal
 from edge_schemas.wire.jobs import JobKind, TaskWork
 
 _C = CauseCode
@@ -93,7 +95,7 @@ def queue_view(needs: Needs, situation: Situation, now: datetime) -> QueueView:
 def waiting_causes(record: JobRecord, view: QueueView, now: datetime) -> list[Cause]:
     """The causes of a waiting job, the one that blocks most first."""
     if record.parked is not None:
-        return [_parked(record)]
+        return [_parked(record), *_signature_refused(record, now)]
     if (granted := _granted_to(record, view.situation.workers)) is not None and not view.of_queue:
         return [_granted(record, granted, now)]
     of_job = [
@@ -205,11 +207,26 @@ def _released(record: JobRecord, now: datetime) -> list[Cause]:
             f"{moment(last.at, now)}: {clean(last.reason)}; the next one waits for a worker"
         )
         return [cause(_C.WAITS_AGAIN, text, last.at, attempt=last.attempt, worker=last.worker, reason=last.reason)]
+    if refused := _signature_refused(record, now):
+        return refused
     text = (
         f"It was granted {counted(number, 'time')} and never started; the last release was by "
         f"{clean(last.worker or 'a relay')} at {moment(last.at, now)}: {clean(last.reason)}"
     )
     return [cause(_C.NEVER_STARTED, text, last.at, releases=number, worker=last.worker, reason=last.reason)]
+
+
+def _signature_refused(record: JobRecord, now: datetime) -> list[Cause]:
+    """The last worker that was granted the job did not accept its signature."""
+    last = record.releases[-1] if record.releases else None
+    if last is None or not is_signature_refusal(last.reason):
+        return []
+    worker = clean(last.worker or "a worker")
+    text = (
+        f"Worker {worker} refused its signature at {moment(last.at, now)}: {clean(last.reason)}; compare the keys that "
+        "'edge-worker doctor' shows there with 'airflow edge-relay signing-keys show'"
+    )
+    return [cause(_C.SIGNATURE_REFUSED, text, last.at, worker=last.worker, reason=last.reason)]
 
 
 def _order(record: JobRecord, situation: Situation, ready: tuple[ServingWorker, ...], now: datetime) -> list[Cause]:
@@ -299,12 +316,28 @@ def _not_waiting(record: JobRecord, now: datetime) -> Cause:
         waited = (now - since).total_seconds()
         if waited < STARTS_WITHIN_S:
             text = f"It is starting on {worker}, which took it {span(waited)} ago"
-        else:
-            text = (
-                f"It is starting on {worker}{since_text(since, now)}, and its code has not reported yet; read the "
-                "task's log and the log of that agent"
-            )
-        return cause(_C.STARTING, text, since, worker=name)
+            return cause(_C.STARTING, text, since, worker=name)
+        return _slow_start(record, worker, now)
     terms = record.terms
     attempt = "" if terms is None else f", attempt {record.attempt} of {terms.max_attempts}"
     return cause(_C.RUNS, f"It runs on {worker}{since_text(since, now)}{attempt}", since, worker=name)
+
+
+def _slow_start(record: JobRecord, worker: str, now: datetime) -> Cause:
+    """A worker started the job, and its code has not reported: the fetch of a large bundle may take minutes."""
+    holder = record.holder
+    since = None if holder is None else holder.started_at
+    name = None if holder is None else holder.worker
+    begun = f"It is starting on {worker}{since_text(since, now)}, and its code has not reported yet"
+    bundle = None if record.job is None else record.job.bundle
+    if bundle is None:
+        text = f"{begun}; read the task's log and the log of that agent"
+        return cause(_C.STARTING, text, since, worker=name)
+    packages = "" if bundle.requirements is None else f" and installs the packages of {clean(bundle.requirements)}"
+    text = (
+        f"{begun}. Before that, the worker fetches version {short_digest(bundle.digest)} of bundle "
+        f"{clean(bundle.name)}{packages}, unless it has them; the task's log shows each step, 'edge-worker status' "
+        "there the progress"
+    )
+    facts = {"bundle": bundle.name, "digest": bundle.digest, "requirements": bundle.requirements}
+    return cause(_C.STARTING, text, since, worker=name, **facts)

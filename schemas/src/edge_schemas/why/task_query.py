@@ -31,7 +31,8 @@ class TaskInstanceFindings(Outbound):
         state: As Airflow's database has it; None before it is scheduled.
         try_number: Of its current try.
         dispatch: The job, if it is queued or runs by an executor of Edge Relay.
-        causes: Empty only with a dispatch: the job's record has them.
+        causes: Empty only with a dispatch: the job's record has them. With a dispatch, these are of a job that the
+            executor has not published.
     """
 
     queue: str

@@ -41,6 +41,11 @@ def clean(text: str, most: int = MAX_QUOTED_CHARS) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+def short_digest(digest: str) -> str:
+    """A digest as people compare it: its first characters."""
+    return digest[:12]
+
+
 def listed(names: Sequence[str]) -> str:
     """The first names and how many more there are."""
     shown = ", ".join(clean(name) for name in names[:MAX_NAMED])

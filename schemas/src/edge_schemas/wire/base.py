@@ -9,6 +9,10 @@ Instant = AwareDatetime
 """A moment on the wire: RFC 3339 with an offset, UTC when we write it."""
 
 
+LARGEST_COUNT = 2**53 - 1
+"""What every reader of JSON keeps exactly. Larger numbers are refused: many readers refuse a whole text with one."""
+
+
 class Inbound(BaseModel):
     """A body that the relay receives. An unknown field is an error, so that a typing mistake is always reported."""
 

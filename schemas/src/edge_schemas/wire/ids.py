@@ -32,9 +32,10 @@ PieceDigest = Annotated[
 LABEL_RULE = "a DNS label: lower-case letters, digits and inner hyphens, at most 63"
 MAX_QUEUE_CHARS = 100
 MAX_TEAM_CHARS = 50
-MAX_TOKEN_CHARS = 180
+MAX_TOKEN_CHARS = 164
 MAX_TEAM_TOKEN_CHARS = 73
-"""A consumer name holds team and queue, each encoded, and two characters between them: 255 is what NATS allows."""
+"""A consumer name holds team and queue, each encoded, two characters between them, and up to 16 characters for a
+kind of jobs: 255 is what NATS allows."""
 
 MAX_CACHED_NAMES = 4096
 """Names are few, and they are checked and encoded again in each poll, record and job."""

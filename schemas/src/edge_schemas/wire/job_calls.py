@@ -10,8 +10,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from edge_schemas.wire.base import Inbound, Outbound
+from edge_schemas.wire.base import LARGEST_COUNT, Inbound, Outbound
 from edge_schemas.wire.content import SentContent
+from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.ids import JobId, PieceDigest
 
 MAX_CHUNK_BYTES = 256 * 1024
@@ -25,7 +26,7 @@ class StartRequest(Inbound):
     """Confirms a grant; only the first worker to do so becomes the holder."""
 
     receipt: str = Field(max_length=2048)
-    incarnation: int = Field(ge=1)
+    incarnation: int = Field(ge=1, le=LARGEST_COUNT)
 
 
 class EndReport(Outbound):
@@ -54,7 +55,8 @@ class FinishRequest(EndReport, Inbound):
         result: For the producer of a submitted job.
     """
 
-    incarnation: int = Field(ge=1)
+    exit_code: int | None = Field(default=None, ge=-(2**31), lt=2**32)
+    incarnation: int = Field(ge=1, le=LARGEST_COUNT)
     receipt: str | None = Field(default=None, max_length=2048)
     result: SentContent | None = None
 
@@ -77,6 +79,11 @@ class ReleaseRequest(Inbound):
     reason: str = Field(min_length=1, max_length=500)
     counted: bool = True
     delay_s: float | None = Field(default=None, ge=0, le=MAX_RELEASE_DELAY_S)
+
+
+def is_signature_refusal(reason: str) -> bool:
+    """Whether the reason of a release is that the worker did not accept the signature of the job."""
+    return reason.startswith(f"{ErrorCode.JOB_NOT_SIGNED}:")
 
 
 class LogPosition(Outbound):

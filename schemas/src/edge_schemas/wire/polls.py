@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge_schemas.wire.base import Inbound, Instant, Outbound
+from edge_schemas.wire.base import LARGEST_COUNT, Inbound, Instant, Outbound
 from edge_schemas.wire.ids import JobId
 from edge_schemas.wire.jobs import AuxiliaryKind, Job, JobKind
 from edge_schemas.wire.worker_entry import CredentialConflict
@@ -54,11 +54,11 @@ class Poll(Inbound):
     """
 
     protocol: int
-    incarnation: int = Field(ge=1)
-    seq: int = Field(ge=1)
+    incarnation: int = Field(ge=1, le=LARGEST_COUNT)
+    seq: int = Field(ge=1, le=LARGEST_COUNT)
     instance: str = Field(default="", max_length=64)
     host: str = Field(default="", max_length=253)
-    superseded_by: int | None = Field(default=None, ge=1)
+    superseded_by: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     auxiliary: tuple[AuxiliaryKind, ...] = Field(default=(), max_length=len(AuxiliaryKind))
     kinds: tuple[PollKind, ...] = Field(default=(JobKind.TASK,), max_length=len(JobKind))
     in_conflict: bool = False
@@ -68,7 +68,7 @@ class Poll(Inbound):
     draining: bool = False
     no_jobs_reason: str | None = Field(default=None, max_length=MAX_REASON_CHARS)
     poll_timeout_s: float = Field(default=MAX_POLL_TIMEOUT_S, ge=0, le=MAX_POLL_TIMEOUT_S)
-    settings_version: int = 0
+    settings_version: int = Field(default=0, ge=-LARGEST_COUNT, le=LARGEST_COUNT)
     versions: WorkerVersions
     health: WorkerHealth = WorkerHealth()
 

@@ -19,6 +19,7 @@ QUEUE_JOBS = "/v1/queues/{queue}/jobs"
 QUEUE_JOB_BATCHES = "/v1/queues/{queue}/job-batches"
 JOB = "/v1/jobs/{job}"
 JOB_CANCEL = "/v1/jobs/{job}/cancel"
+JOB_WHY = "/v1/jobs/{job}/why"
 
 ADMIN_SIGN_IN = "/v1/admin/sign-in"
 ADMIN_OIDC_START = "/v1/admin/sign-in/oidc"

@@ -128,10 +128,10 @@ CLOCK_STEP_S = 1.0
 
 
 class QueueDemand(Outbound):
-    """How many jobs of a queue the polls parked at a replica would take.
+    """How many jobs of a kind in a queue the polls parked at a replica would take.
 
     Attributes:
-        consumer: The name of the queue's consumer.
+        consumer: The name of their consumer.
         free_slots: A slot that waits at several queues counts at each.
     """
 

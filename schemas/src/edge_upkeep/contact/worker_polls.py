@@ -1,7 +1,33 @@
 """What each worker's polls say about contact with the jobs that they name."""
 
-from edge_schemas.wire.worker_entry import WorkerContact
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from edge_schemas.wire.worker_entry import WorkerContact, WorkerEntry
 from edge_upkeep.contact.contact_clock import ContactClock
+
+Poll = WorkerEntry | WorkerContact
+"""A worker's last poll; only what every version reads if a later version wrote it."""
+
+
+def read_poll(value: bytes, on_unreadable: Callable[[ValidationError], None]) -> Poll | None:
+    """What is stored of a worker's last poll: as a whole, or of one that can't be read so what shows contact.
+
+    A later version must not make a worker silent.
+
+    Args:
+        value: From the bucket of workers.
+        on_unreadable: Called if it can't be read as a whole.
+    """
+    try:
+        return WorkerEntry.model_validate_json(value)
+    except ValidationError as error:
+        on_unreadable(error)
+    try:
+        return WorkerContact.model_validate_json(value)
+    except ValidationError:
+        return None
 
 
 class WorkerPolls:
@@ -9,9 +35,9 @@ class WorkerPolls:
 
     def __init__(self, clock: ContactClock) -> None:
         self._clock = clock
-        self._polls: dict[str, WorkerContact] = {}
+        self._polls: dict[str, Poll] = {}
 
-    def record(self, worker: str, poll: WorkerContact, now: float, *, is_arriving: bool) -> set[str]:
+    def record(self, worker: str, poll: Poll, now: float, *, is_arriving: bool) -> set[str]:
         """A poll was found; returns the jobs that the worker no longer names.
 
         Args:

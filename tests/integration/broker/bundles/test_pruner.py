@@ -272,11 +272,16 @@ async def steps_of(server: NatsServer, work: Work) -> int:
         return broker.requests
 
 
-EVERY = pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.soak)])
+EVERY = pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param(6, marks=pytest.mark.timeout(240)),
+        pytest.param(1, marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+    ],
+)
 
 
 @EVERY
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("new", [publish_new, publish_old])
 async def test_publishing_at_each_step_of_pruning_loses_nothing(server: NatsServer, new: Work, every: int) -> None:
     """And pruning at each step of publishing: the other one begins there, and both end."""
@@ -317,7 +322,6 @@ async def _check(broker: Broker, scene: Scene, new: Work, step: int) -> None:
 
 
 @EVERY
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("dies", [prune_later, publish_new])
 async def test_killed_at_each_step_it_delays_the_next_one_for_a_limited_time(
     server: NatsServer, dies: Work, every: int

@@ -22,7 +22,7 @@ from edge_broker.subjects import job_subject
 from edge_relay.jobs import release
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_schemas.wire.workers import WorkerState
 from support.dashboard.operator import REASON, Person
 from support.dashboard.real_centre import page_of
@@ -201,7 +201,7 @@ async def test_stop(anna: Person, site: Site, tmp_path: Path) -> None:
 
 async def test_queues(anna: Person, site: Site, worker: Machine) -> None:
     other = f"{worker.queue}-night"
-    await layout.ensure_consumer(site.broker, None, other)
+    await layout.ensure_consumer(site.broker, None, other, JobKind.TASK)
     await anna.open(f"workers/{name_of(worker)}")
     began = await anna.act("Change queues", "given other queues", fill={"Add": other, "Remove": worker.queue})
     await logged(worker, "settings_changed", began, queues=[other])
@@ -372,7 +372,7 @@ async def test_redrive(anna: Person, site: Site, worker: Machine) -> None:
     began = await anna.act("Redrive", "redriven")
     await expect(anna.page.get_by_role("heading", name="There are no dead letters")).to_be_visible()
     assert (await site.record(job)).parked is None
-    await site.broker.store(job_subject(job.team, job.queue, job.id), job.model_dump_json().encode())
+    await site.broker.store(job_subject(job.team, job.queue, job.kind, job.id), job.model_dump_json().encode())
     await begins(site, job, began)
     await ends_well(site, job)
 

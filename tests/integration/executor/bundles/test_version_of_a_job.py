@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edge_bridge.executor.metrics import process_metrics
 from edge_broker.bundles.entries import CurrentVersion, KnownVersion, PublishedVersion
 from edge_broker.bundles.published import PublishedBundles
 from edge_broker.connection.broker import Broker
@@ -137,9 +138,11 @@ async def test_a_version_that_is_published_a_little_later_is_waited_for(
 async def test_a_version_that_is_never_published_fails_the_task_with_the_reason(
     centres: Centres, edge: Any, publish: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It is counted, so that an alert can fire."""
     await publish.version(OLD, "c0ffee", current=True)
     centre = centres()
     await knows(centre, OLD)
+    counted_before = failures()
     with dag_run(1) as dag:
         pin(dag, "beef")
         job = centre.dispatch(dag)["t0"]
@@ -148,6 +151,13 @@ async def test_a_version_that_is_never_published_fails_the_task_with_the_reason(
         assert not centre.executor._background.publisher
         said = f"version 'beef' of bundle {BUNDLE!r} is not published"
         assert any(said in text for text in (*caplog.messages, *events_of(dag)))
+    assert failures() == counted_before + 1
+
+
+def failures() -> float:
+    """Tasks that this process has failed because the version of their bundle was not published."""
+    labels = {"team": "", "step": "bundle"}
+    return process_metrics().registry.get_sample_value("edge_executor_put_aside_total", labels) or 0.0
 
 
 def events_of(dag: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,13 +23,14 @@ from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
 from edge_broker.bundles.published import PublishedBundles
 from edge_broker.bundles.store import BundleStore
 from edge_broker.connection.broker import Broker
-from edge_broker.permissions import ADMIN, KEEPER
-from edge_broker.subjects import BUNDLES, BUNDLES_BUCKET, kv_stream
+from edge_broker.permissions import KEEPER
+from edge_broker.subjects import BUNDLES_BUCKET, kv_stream
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.bundles.manifest import open_manifest
 from edge_service.task_cleanup import cancel_and_wait
 from support.airflow import airflow_home
-from support.nats.server import broker_settings, connected, eventually, running_server
+from support.bundles.empty import nothing_published
+from support.nats.server import broker_settings, eventually, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -60,9 +61,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nats
 @pytest_asyncio.fixture(loop_scope="module")
 async def broker(server: NatsServer) -> AsyncIterator[Broker]:
     """Of an admin, with nothing published."""
-    async with connected(server, ADMIN) as admin:
-        for stream in (BUNDLES, kv_stream(BUNDLES_BUCKET)):
-            await admin.api(f"STREAM.PURGE.{stream}")
+    async with nothing_published(server) as admin:
         yield admin
 
 
@@ -272,6 +271,41 @@ async def test_the_versions_that_runs_have_are_published_too(
         assert await current(broker, VERSIONS) == "text of 3"
         bundles.seen("2")  # the branch was reset
         await becomes(broker, VERSIONS, "text of 2")
+
+
+async def test_requirements_are_published_as_the_setting_says(
+    server: NatsServer, broker: Broker, bundles: Bundles, run: RunOfVersions
+) -> None:
+    """A change of the setting alone counts, too. The old version of a run is from before the file."""
+    published = PublishedBundles(broker)
+    (bundles.root / "versions" / "1" / "gpu.txt").touch()
+    bundles.commit("0", "before the file")
+    run.set(bundle_version="0")
+
+    async def requirements(bundle: str, version: str | None) -> dict[str, str] | None:
+        entry = await published.current(bundle) if version is None else None
+        digest = entry.digest if entry else await published.digest_of(bundle, version or "")
+        found = digest and await published.get(bundle, digest)
+        return found.requirements if found else None
+
+    def are(bundle: str, version: str | None, expected: dict[str, str]) -> Callable[[], Awaitable[bool]]:
+        async def check() -> bool:
+            return await requirements(bundle, version) == expected
+
+        return check
+
+    async with care(server):
+        await eventually(are(VERSIONS, "0", {}), timeout_s=20, what="both versions are published")
+        await eventually(are(VERSIONS, "1", {}), timeout_s=20, what="both versions are published")
+        await eventually(are(FOLDER, None, {}), timeout_s=20, what="the folder is published")
+    wanted = {VERSIONS: {"gpu": "gpu.txt"}, FOLDER: {"*": "all.txt"}}
+    async with care(server, requirements=wanted) as keeper:
+        await eventually(are(VERSIONS, "1", {"gpu": "gpu.txt"}), timeout_s=20, what="the setting counts")
+        await eventually(lambda: keeper.value("edge_keeper_bundle_publications_total", outcome="failed") > 0)
+        assert await requirements(FOLDER, None) == {}, "its file is missing"
+        bundles.write("all.txt", "")
+        await eventually(are(FOLDER, None, {"*": "all.txt"}), timeout_s=20, what="the file is there")
+    assert await requirements(VERSIONS, "0") == {}
 
 
 async def test_a_bundle_that_fails_delays_no_other_and_is_published_once_it_can_be(

@@ -5,7 +5,8 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -14,13 +15,17 @@ from sqlalchemy import update
 from edge_bridge.keeper.dispatch import Dispatches
 from edge_bridge.keeper.why.read_task import is_ours
 from edge_bridge.keeper.why.task_answers import TaskAnswers
+from edge_broker.bundles.entries import CurrentVersion, KnownVersion
+from edge_broker.bundles.published import PublishedBundles
+from edge_broker.permissions import KEEPER
 from edge_schemas.admin.why import Cause, CauseCode
 from edge_schemas.why.task_query import TaskInstanceFindings, TaskQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.airflow import airflow_home, postgres
-from support.airflow.airflow_home import Scheduler, dag_run, set_task, task_rows
+from support.airflow.airflow_home import BUNDLE, Scheduler, dag_run, set_task, task_rows
 from support.airflow.executors import forget_executors
 from support.airflow.real_airflow import using_database
+from support.nats.server import connected, running_server
 
 pytestmark = [pytest.mark.timeout(180)]
 C = CauseCode
@@ -83,10 +88,16 @@ def dag(scheduler: Scheduler) -> Iterator[Any]:
         yield found
 
 
-async def ask(dag_id: str, task: str, run: str = RUN) -> TaskInstanceFindings:
+NO_VERSIONS = cast("PublishedBundles", None)
+"""For runs that are pinned to no version: nothing is looked up."""
+
+
+async def ask(
+    dag_id: str, task: str, run: str = RUN, published: PublishedBundles = NO_VERSIONS
+) -> TaskInstanceFindings:
     """The answer, within two seconds."""
     began = time.monotonic()
-    found = await TaskAnswers(Dispatches()).findings(TaskQuery(dag=dag_id, run=run, task=task))
+    found = await TaskAnswers(Dispatches(), published).findings(TaskQuery(dag=dag_id, run=run, task=task))
     assert time.monotonic() - began < WITHIN_S
     return found
 
@@ -118,6 +129,25 @@ async def test_nothing_holds_it_back_until_it_is_a_job(scheduler: Scheduler, dag
     assert found.causes == ()
     set_task(dag.dag_id, "t0", external_executor_id=None)
     assert "without the id of a job" in (await ask(dag.dag_id, "t0")).causes[0].text
+
+
+async def test_a_version_that_is_not_published_while_others_are(scheduler: Scheduler, dag: Any, tmp_path: Path) -> None:
+    """The executor waits for it then, and has no record yet. A bundle that is not published at all delays no task."""
+    from airflow.models.dagrun import DagRun
+
+    assert scheduler.queue()
+    change(DagRun, DagRun.dag_id == dag.dag_id, bundle_version="c0ffee")
+    async with running_server(tmp_path) as server, connected(server, KEEPER) as broker:
+        published = PublishedBundles(broker)
+        assert (await ask(dag.dag_id, "t0", published=published)).causes == ()
+        await published.put(CurrentVersion(name=BUNDLE, digest="0" * 64, at=datetime.now(UTC), by="a test"))
+        found = await ask(dag.dag_id, "t0", published=published)
+        assert found.dispatch is not None
+        assert [one.code for one in found.causes] == [C.BUNDLE_NOT_PUBLISHED]
+        assert found.causes[0].facts == {"bundle": BUNDLE, "version": "c0ffee"}
+        await published.put(KnownVersion(name=BUNDLE, version="c0ffee", digest="0" * 64))
+        assert (await ask(dag.dag_id, "t0", published=published)).causes == ()
+    assert (await ask(dag.dag_id, "t0", published=published)).causes == (), "without NATS, the answer says less"
 
 
 async def test_pools(scheduler: Scheduler, dag: Any) -> None:

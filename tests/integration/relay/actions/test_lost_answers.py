@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_broker.bucket import Bucket
-from edge_broker.subjects import ACCESS_BUCKET, DESIRED_BUCKET
+from edge_broker.subjects import ACCESS_BUCKET, DESIRED_BUCKET, RECORDS_BUCKET
 from edge_schemas.admin.audit import AuditEvent
+from edge_schemas.life.events import Release
+from edge_schemas.life.transition import RELEASES_BEFORE_PARKED
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job
 from support.nats.server import eventually
 from support.network.link import Cut
 from support.relay.edge import Edge, Reply, running_edge
@@ -33,7 +37,7 @@ async def act(edge: Edge, worker: str, *, replica: int = 0, reason: str = "new p
 async def act_without_answer(edge: Edge, worker: str, bucket: str, key: str, **action: Any) -> None:
     """An action whose write is stored, while the relay learns nothing of it."""
     stored = Bucket(edge.broker, bucket)
-    before = (await stored.get(key)).revision
+    before, events_before = (await stored.get(key)).revision, await audit(edge, "worker")
     edge.nats_link.loses_answer_to = f"PUB $KV.{bucket}.{key} ".encode()
     acting = asyncio.create_task(act(edge, worker, **action), name="action")
 
@@ -41,6 +45,7 @@ async def act_without_answer(edge: Edge, worker: str, bucket: str, key: str, **a
         return (await stored.get(key)).revision > before
 
     await eventually(is_stored, timeout_s=20, what="the write")
+    assert await audit(edge, "worker") == events_before, "the event was lost"
     await edge.nats_link.cut(Cut.RESET)
     await edge.nats_link.restore()
     reply = await acting
@@ -69,7 +74,6 @@ async def events(edge: Edge, worker: str, *actions: str) -> list[AuditEvent]:
 async def test_the_repeat_of_an_order_completes_the_audit(linked: Edge, replica: int) -> None:
     worker = (await linked.worker()).name
     await act_without_answer(linked, worker, DESIRED_BUCKET, f"worker.{worker}", do="pause")
-    assert await events(linked, worker, "worker-paused") == []
     for _ in range(2):
         again = await repeat(linked, worker, replica=replica, do="pause")
         assert (again.json["changed_count"], again.json["unchanged_count"]) == (0, 1)
@@ -95,25 +99,40 @@ async def test_the_repeat_of_a_revocation_completes_the_audit(linked: Edge) -> N
     worker = await linked.worker()
     [key] = await Bucket(linked.broker, ACCESS_BUCKET).keys("worker.*")
     await act_without_answer(linked, worker.name, ACCESS_BUCKET, key, do="revoke")
-    assert await events(linked, worker.name, "worker-revoked") == []
     for _ in range(2):
         await repeat(linked, worker.name, do="revoke")
     [event] = await events(linked, worker.name, "worker-revoked")
     assert (event.before, event.after) == ({"revoked": False}, {"revoked": True})
 
 
-async def test_the_repeat_of_a_cancel_completes_the_audit(linked: Edge) -> None:
-    job = await linked.job()
-    body = {"action": {"do": "cancel"}, "jobs": [job.id], "reason": "wrong file"}
-    records = linked.records
-    linked.nats_link.loses_answer_to = f"PUB $KV.edge_jobs.{job.id} ".encode()
-    acting = asyncio.create_task(linked.admin("POST", routes.ADMIN_JOB_ACTIONS, body), name="cancel")
+async def parked(edge: Edge) -> Job:
+    """A job that no worker could run."""
+    job = await edge.job()
+    for number in range(RELEASES_BEFORE_PARKED):
+        await edge.records.change(
+            job.id, Release("w", "no room", counted=True, at=datetime.now(UTC), grant=str(number))
+        )
+    return job
+
+
+@pytest.mark.parametrize(
+    ("do", "before"), [("cancel", None), ("redrive", {"state": "waiting", "parked": "released 5 times, last: no room"})]
+)
+async def test_the_repeat_of_a_change_of_a_job_completes_the_audit(
+    linked: Edge, do: str, before: dict[str, str] | None
+) -> None:
+    job = await (linked.job() if do == "cancel" else parked(linked))
+    body = {"action": {"do": do}, "jobs": [job.id], "reason": "wrong file"}
+    bucket = Bucket(linked.broker, RECORDS_BUCKET)
+    revision = (await bucket.get(job.id)).revision
+    linked.nats_link.loses_answer_to = f"PUB $KV.{RECORDS_BUCKET}.{job.id} ".encode()
+    acting = asyncio.create_task(linked.admin("POST", routes.ADMIN_JOB_ACTIONS, body), name=do)
 
     async def is_stored() -> bool:
-        record = await records.get(job.id)
-        return record is not None and record.outcome is not None
+        return (await bucket.get(job.id)).revision > revision
 
-    await eventually(is_stored, timeout_s=20, what="the end of the job")
+    await eventually(is_stored, timeout_s=20, what="the change of the job")
+    assert await audit(linked, "job") == [], "the event was lost"
     await linked.nats_link.cut(Cut.RESET)
     await linked.nats_link.restore()
     await acting
@@ -124,5 +143,6 @@ async def test_the_repeat_of_a_cancel_completes_the_audit(linked: Edge) -> None:
 
     for _ in range(2):
         await eventually(is_answered, timeout_s=20, what="the repeat")
-    found = [event for event in await audit(linked, "job") if event.action == "job-cancelled"]
-    assert [(event.target, event.reason) for event in found] == [(job.id, "wrong file")]
+    [event] = await audit(linked, "job")
+    assert (event.target, event.reason, event.before) == (job.id, "wrong file", before)
+    assert event.action in {"job-cancelled", "job-redriven"}

@@ -43,14 +43,19 @@ class Fetcher:
         )
 
     async def digest(self, session: aiohttp.ClientSession, url: str) -> str:
-        """The SHA-256 of an answer with all pieces."""
+        """The SHA-256 of an answer with all pieces; as a worker, it asks again while the relay can't read them."""
         headers = {"Authorization": f"Bearer {self.worker.secret}", "Content-Type": "application/json"}
-        async with session.post(url + self.bundle.pieces_path, data=self.body(), headers=headers) as answer:
-            assert answer.status == 200, await answer.text()
-            seen = hashlib.sha256()
-            async for chunk in answer.content.iter_any():
-                seen.update(chunk)
-            return seen.hexdigest()
+        async with asyncio.timeout(60):
+            while True:
+                async with session.post(url + self.bundle.pieces_path, data=self.body(), headers=headers) as answer:
+                    if answer.status == 503:
+                        await asyncio.sleep((await answer.json())["retry_after_s"])
+                        continue
+                    assert answer.status == 200, await answer.text()
+                    seen = hashlib.sha256()
+                    async for chunk in answer.content.iter_any():
+                        seen.update(chunk)
+                    return seen.hexdigest()
 
     @asynccontextmanager
     async def slowly(self, edge: Edge, url: str, *pieces: str) -> AsyncIterator[asyncio.StreamReader]:

@@ -12,6 +12,7 @@ from edge_broker.bucket import Bucket
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import DESIRED_BUCKET
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, parked, publish, pulling
 from support.relay.edge import Edge, Reply
@@ -49,7 +50,7 @@ async def nothing(one: Agent, version: int, seconds: float = 0.3) -> bool:
 async def test_a_pause_by_one_replica_reaches_a_poll_parked_at_the_other(edge: Edge) -> None:
     """And wakes no other poll: the other worker's waits on and gets the job."""
     one, other = await agent(edge, replica=1), await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         polls = [group.create_task(each.poll()) for each in (one, other)]
         await parked(edge, 2, replica=1)
@@ -90,7 +91,7 @@ async def test_a_site_that_is_ordered_away_gets_no_jobs_and_workers_that_enrol_t
 
 async def test_a_paused_queue_keeps_its_jobs_and_the_worker_gets_those_of_others(edge: Edge) -> None:
     one = await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "spare")
+    await ensure_consumer(edge.broker, None, "spare", JobKind.TASK)
     await order(edge, "workers", "set-queues", workers=[one.name], add=["spare"])
     version = (await one.poll()).json["settings"]["version"]
     await order(edge, "queues", "pause", queues=[{"queue": "default"}])
@@ -112,7 +113,7 @@ async def _is_paused(edge: Edge, queue: str) -> bool:
 
 async def test_a_queue_that_is_paused_while_a_poll_waits_delivers_nothing_to_it(edge: Edge) -> None:
     one = await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll(poll_timeout_s=1.5))
         await pulling(edge, "default")
@@ -151,8 +152,8 @@ async def settings_of_next(one: Agent, version: int) -> dict[str, Any]:
 
 async def test_a_queue_change_reaches_a_parked_poll_and_its_jobs_follow(edge: Edge) -> None:
     one = await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "default")
-    await ensure_consumer(edge.broker, None, "spare")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
+    await ensure_consumer(edge.broker, None, "spare", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll())
         await parked(edge, 1, replica=1)

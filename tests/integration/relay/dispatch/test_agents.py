@@ -19,6 +19,7 @@ from edge_schemas.life import agents
 from edge_schemas.life.events import ReportUserCode, Withdraw
 from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.worker_entry import WorkerEntry
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, arrived, parked, publish, pulling
@@ -70,7 +71,7 @@ async def polled(one: Agent, **report: Any) -> Reply:
 async def in_conflict(edge: Edge) -> tuple[Agent, Agent]:
     """The older and the newer one of two agents with one credential, on a replica each."""
     older = await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     assert (await older.poll(poll_timeout_s=0)).status == 204
     newer = older.again(instance="copy")
     newer.replica = 1
@@ -166,7 +167,7 @@ async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edg
 async def test_a_conflict_that_begins_while_a_poll_is_parked_takes_its_jobs_away(edge: Edge) -> None:
     """The newer one's poll waits for jobs when the older one shows that it lives."""
     older = await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     newer = older.again(instance="copy")
     newer.replica = 1
     async with asyncio.TaskGroup() as group:

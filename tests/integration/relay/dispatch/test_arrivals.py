@@ -23,6 +23,7 @@ from edge_schemas.wire.worker_report import WorkerVersions
 from support.nats.server import connected, eventually, running_server
 from support.relay.agents import agent, both, parked
 from support.relay.edge import Edge
+from support.relay.fleet import worker_event
 
 VERSIONS = WorkerVersions(agent="", python="", platform="")
 
@@ -107,7 +108,8 @@ async def test_what_an_operator_decided_meanwhile_counts(broker: Broker) -> None
     await here.arrive(entry(seq=1, instance="original"), superseded_by=None)
     stored = await here.arrive(entry(seq=2, instance="copy"), superseded_by=None)
     assert stored.entry.conflict is not None
-    assert await elsewhere.resolve_conflict("w", keep_newer=False)
+    event = worker_event("worker-conflict-resolved", "w")
+    assert await elsewhere.resolve_conflict("w", keep_newer=False, event=event)
     stored = await here.arrive(entry(seq=3, instance="original"), superseded_by=None)
     assert stored.entry.conflict is None
 

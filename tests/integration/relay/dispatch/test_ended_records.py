@@ -8,6 +8,7 @@ from edge_broker.subjects import JOBS, RECORDS_BUCKET, job_subject, kv_stream
 from edge_schemas.life.events import Withdraw
 from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, publish
 from support.relay.edge import Edge
@@ -59,7 +60,7 @@ async def test_a_withdrawn_job_whose_message_is_delivered_after_all(edge: Edge) 
     assert (await one.start(grant)).code == "job_ended"
 
     async def gone() -> bool:
-        return not await subjects_with_messages(edge.broker, JOBS, job_subject(None, "default", job.id))
+        return not await subjects_with_messages(edge.broker, JOBS, job_subject(None, "default", JobKind.TASK, job.id))
 
     await eventually(gone, what="the message is acknowledged")
     record = await edge.records.get(job.id)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edge_broker.layout import ensure_consumer
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, arrived, publish
 from support.relay.edge import Edge
@@ -32,7 +33,7 @@ async def test_an_answer_to_a_ping_that_nobody_waits_for_any_more(edge: Edge) ->
 async def test_parked_polls_outlast_an_outage_of_twenty_seconds(edge: Edge, how: str) -> None:
     """None of them is answered with an error, and each is granted a job afterwards."""
     agents = [await agent(edge, replica=n % 2) for n in range(6)]
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         polls = [group.create_task(one.poll(poll_timeout_s=50)) for one in agents]
         for one in agents:
@@ -62,7 +63,7 @@ async def test_parked_polls_outlast_an_outage_of_twenty_seconds(edge: Edge, how:
 async def test_polls_that_come_during_an_outage_are_told_to_come_again(edge: Edge) -> None:
     """A hold that ends meanwhile is a plain 204; the next poll can't arrive, which is no contact, and is repeatable."""
     one = await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll(poll_timeout_s=3))
         await arrived(edge, one)

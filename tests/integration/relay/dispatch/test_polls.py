@@ -13,16 +13,18 @@ from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import worker_notice
 from edge_relay.http.handlers import poll
 from edge_schemas.life.events import Start, Withdraw
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.workers import hash_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, metric, parked, publish, pulling
 from support.relay.edge import Edge
+from support.relay.fleet import worker_event
 from support.relay.jobs import make_job
 
 
 async def test_a_published_job_reaches_a_parked_poll(edge: Edge) -> None:
     one = await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll())
         await pulling(edge, "default")
@@ -73,7 +75,7 @@ async def test_jobs_are_spread_over_workers_and_replicas_each_once(edge: Edge) -
 async def test_a_worker_is_given_its_own_queues_only(edge: Edge) -> None:
     other, mine = await agent(edge, queue="other"), await agent(edge, queue="mine.*.>")
     await publish(edge.broker, make_job("mine.*.>"))
-    await ensure_consumer(edge.broker, None, "other")
+    await ensure_consumer(edge.broker, None, "other", JobKind.TASK)
     [grant] = await mine.grants()
     assert grant["job"]["queue"] == "mine.*.>"
     assert (await other.poll(poll_timeout_s=0.5)).status == 204
@@ -91,7 +93,7 @@ async def test_no_more_jobs_than_are_free(edge: Edge) -> None:
 async def test_a_job_whose_poll_has_gone_comes_back_at_once(edge: Edge) -> None:
     """The client leaves while it is parked: what then arrives must not wait for the grant wait of 30 s."""
     one, two = await agent(edge), await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     gone = asyncio.create_task(one.poll(free=3))
     await pulling(edge, "default")
     gone.cancel()
@@ -106,7 +108,7 @@ async def test_a_job_whose_poll_has_gone_comes_back_at_once(edge: Edge) -> None:
 
 async def test_polls_stay_parked_while_the_broker_is_away(edge: Edge) -> None:
     one, two = await agent(edge), await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         polls = [group.create_task(a.poll(poll_timeout_s=40)) for a in (one, two)]
         await pulling(edge, "default", 2)
@@ -239,7 +241,8 @@ async def test_a_revocation_that_nobody_announces(edge: Edge) -> None:
         poll = group.create_task(one.poll(replica=1))
         await parked(edge, 1, replica=1)
         began = time.monotonic()
-        await edge.enrollments.revoke(hash_secret(one.secret), now=datetime.now(UTC))
+        event = worker_event("worker-revoked", one.name)
+        await edge.enrollments.revoke(hash_secret(one.secret), now=event.at, event=event)
         reply = await poll
     assert reply.code == "credential_revoked"
     assert time.monotonic() - began < 2

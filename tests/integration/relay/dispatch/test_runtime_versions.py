@@ -11,7 +11,7 @@ from edge_broker.subjects import consumer_name
 from edge_schemas.admin.rows import WorkerPage
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.relay.agents import VERSIONS, agent, publish, pulling
 from support.relay.edge import Edge, running_edge
@@ -46,11 +46,11 @@ async def test_it_is_told_the_centres_version_and_another_worker_gets_the_job(ed
 async def test_one_that_waits_longer_does_not_keep_it_from_the_next(edge: Edge) -> None:
     """Both polls are parked here, the unfit one first."""
     new, good = await agent(edge), await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     unfit = asyncio.create_task(new.poll(**runs("4.0.0")))
-    await pulling(edge, consumer_name(None, "default"))
+    await pulling(edge, consumer_name(None, "default", JobKind.TASK))
     fit = asyncio.create_task(good.poll(**runs("3.3.2")))
-    await pulling(edge, consumer_name(None, "default"), 2)
+    await pulling(edge, consumer_name(None, "default", JobKind.TASK), 2)
     job = await publish(edge.broker, of_centre(), consumer=False)
     told, got = await asyncio.gather(unfit, fit)
     assert told.json["required_airflow"] == CENTRE

@@ -127,7 +127,7 @@ async def test_a_watch_that_is_behind_makes_no_directive(
     edge: Edge, reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = await agent(edge)
-    monkeypatch.setattr(edge.relays[0].parts.mirror._watched, "_on_change", lambda *_: None)
+    monkeypatch.setattr(edge.relays[0].parts.mirror.watched, "_listeners", [])
     job = await publish(edge.broker)
     [grant] = await one.grants()
     assert (await one.start(grant)).status == 204
@@ -148,14 +148,14 @@ async def test_while_the_records_are_listed_polls_wait_without_a_read(edge: Edge
     one, other = await agent(edge), await agent(edge)
     report = await running(edge, other, 1)
     mirror = edge.relays[0].parts.mirror
-    mirror._watched.complete.clear()
+    mirror.watched.complete.clear()
     assert metric(edge, "edge_relay_records_current") == 0
     assert (await one.poll(jobs=report, free=0, poll_timeout_s=0.2)).status == 204
     assert reads.records == 0
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll(jobs=report, free=0))
         await parked(edge, 1)
-        mirror._watched.complete.set()
+        mirror.watched.complete.set()
         mirror._completed()
         reply = await poll
     assert reply.json["stop"] == [{"job": report[0]["id"], "reason": "another worker holds the job", "drop": True}]
@@ -167,10 +167,8 @@ async def test_the_end_that_a_worker_reports_is_not_told_to_it(edge: Edge, reads
     async with asyncio.TaskGroup() as group:
         first = group.create_task(one.poll(jobs=report, free=0))
         await parked(edge, 1)
-        read = reads.records
         assert (await one.finish(report[0]["id"], exit_code=0)).status == 204
         finished = reads.records
         assert (await one.poll(jobs=report[1:], free=0, poll_timeout_s=1)).status == 204
         assert (await first).code == "superseded"
-    assert finished > read
     assert reads.records == finished

@@ -9,11 +9,12 @@ from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import JOBS
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, arrived, publish
 from support.relay.edge import Edge
 from support.relay.fleet import listed, token
-from support.relay.jobs import make_job
+from support.relay.jobs import command_job, make_job, payload_job
 
 
 async def one_of_each(edge: Edge) -> list[Agent]:
@@ -137,7 +138,7 @@ async def test_an_operator_sees_their_sites_and_queues_only(edge: Edge) -> None:
 
 async def test_figures_of_a_queue_equal_those_of_nats(edge: Edge) -> None:
     worker = await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     for _ in range(4):
         await publish(edge.broker)
     held_back = await edge.job()
@@ -163,6 +164,29 @@ async def test_figures_of_a_queue_equal_those_of_nats(edge: Edge) -> None:
     waiting = await listed(edge, routes.ADMIN_JOBS, state="waiting", sort="waits_since", replica=1)
     assert found["oldest_at"] == waiting[0]["waits_since"]
     assert held_back.id in {job["job"] for job in waiting}
+
+
+async def test_free_slots_are_those_that_would_take_what_waits(edge: Edge) -> None:
+    """A worker of commands does not help a queue in which only payloads wait; the figures are sums over all kinds."""
+    worker = await agent(edge)
+    assert (await worker.poll(poll_timeout_s=0, kinds=["command"], free=2, slots=3)).status == 204
+    await arrived(edge, worker)
+
+    async def figures() -> tuple[int, ...]:
+        [found] = await listed(edge, routes.ADMIN_QUEUES, queue="default", replica=1)
+        return tuple(found[name] for name in ("waiting", "workers", "workers_able", "free_slots"))
+
+    async def has(*wanted: int) -> None:
+        async def shown() -> bool:
+            return await figures() == wanted
+
+        await eventually(shown, what=f"the queue has {wanted}")
+
+    await has(0, 1, 1, 2)
+    await publish(edge.broker, payload_job())
+    await has(1, 1, 0, 0)
+    await publish(edge.broker, command_job())
+    await has(2, 1, 1, 2)
 
 
 async def test_a_site_shows_how_its_workers_are(edge: Edge) -> None:

@@ -10,6 +10,7 @@ from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import JOBS
 from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, publish
 from support.relay.crowd import QUEUES, SITES, fill
@@ -40,7 +41,7 @@ async def _watch(edge: Edge, replica: int, stop: asyncio.Event) -> int:
 
 
 async def test_figures_equal_consumer_and_records_under_load(edge: Edge) -> None:
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     workers = [await agent(edge, replica=number % 2) for number in range(4)]
     stop = asyncio.Event()
 

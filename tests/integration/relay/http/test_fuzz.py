@@ -5,6 +5,7 @@ import copy
 import os
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import orjson
 import pytest
 
 from edge_broker.layout import ensure_consumer
+from edge_relay.identity.receipts import Receipt, seal
 from edge_schemas.openapi.document import openapi_document
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.relay.bundles import make_bundle, publish_bundle
 from support.relay.edge import Edge, Worker, running_edge
 from support.relay.fake_gate import KEY, running_gate
-from support.relay.jobs import make_job
+from support.relay.jobs import make_job, payload_job
 from support.relay.producers import producer
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
@@ -30,6 +33,7 @@ PRODUCERS = ("--include-tag", "producers")
 OPERATORS = ("--include-tag", "operators", "--exclude-path", routes.ADMIN_CHANGES)
 """The stream of changes has no end."""
 RUNNING_JOBS = 40
+RUNNING_PAYLOADS = 20
 MOST_OUTPUT = 20_000
 
 
@@ -49,7 +53,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
             producer_calls_per_s=1000,
         ) as running,
     ):
-        await ensure_consumer(running.broker, None, "default")
+        await ensure_consumer(running.broker, None, "default", JobKind.TASK)
         yield running
 
 
@@ -146,18 +150,30 @@ async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path)
 
 
 async def known(edge: Edge) -> tuple[Worker, dict[str, Any]]:
-    """A worker with running jobs and a waiting one, and the document with their names in it."""
+    """A worker with running tasks and payloads and a waiting task, and the document with their names in it."""
     worker = await edge.worker()
     bundle = make_bundle({"a.py": b"x = 1"})
     await publish_bundle(edge.broker, bundle)
     made = [bundle.run_by(make_job()) for _ in range(RUNNING_JOBS)]
-    jobs = [(await edge.job(worker, job)).id for job in made] + [(await edge.job()).id]
+    payloads = [payload_job() for _ in range(RUNNING_PAYLOADS)]
+    jobs = [(await edge.job(worker, job)).id for job in (*made, *payloads)] + [(await edge.job()).id]
     values = {"job": jobs, "worker": [worker.name], "path": ["variables/x", "a/b"]}
     document = with_values(openapi_document(), values | {"bundle": [bundle.name], "digest": [bundle.digest]})
+    receipts = [await receipt_of(edge, worker, job) for job in payloads]
+    for model in ("StartRequest", "FinishRequest", "ReleaseRequest"):
+        fields = document["components"]["schemas"][model]["properties"]
+        fields["receipt"] = {"anyOf": [{"enum": receipts}, fields["receipt"]]}
     wanted = document["components"]["schemas"]["PiecesRequest"]["properties"]
     wanted["job"] = {"enum": jobs}
     wanted["pieces"]["items"] = {"anyOf": [{"enum": list(bundle.frames)}, wanted["pieces"]["items"]]}
     return worker, document
+
+
+async def receipt_of(edge: Edge, worker: Worker, job: Job) -> str:
+    """A receipt of a grant of this job, as a poll would have brought it."""
+    key = await edge.relays[0].parts.identity.receipt_key.get()
+    expires_at = datetime.now(UTC) + timedelta(hours=1)
+    return seal(key, Receipt(f"$JS.ACK.EDGE_JOBS.default.1.1.1.1.{job.id}", "default", job.id, worker.name, expires_at))
 
 
 async def known_to_a_producer(edge: Edge) -> tuple[dict[str, Any], str]:

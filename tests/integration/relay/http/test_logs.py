@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import os
 import random
 from collections.abc import AsyncIterator
@@ -112,14 +113,24 @@ async def test_the_log_of_a_second_holder_follows_the_first_ones(pair: Edge) -> 
     """A job given up before user code ran starts again elsewhere, with a log file that begins at 0."""
     one, two = await pair.worker(uses=1), await pair.worker(uses=1)
     job = await pair.job(one)
-    await pair.put_log(job, one, 0, b"first holder\n")
+    await pair.put_log(job, one, 0, b"first holder\nis cut off")
     await pair.records.change(job.id, GiveUp("silent", datetime.now(UTC)))
-    await pair.records.change(job.id, Start(two.name, 1, datetime.now(UTC)))
+    started = datetime.now(UTC)
+    await pair.records.change(job.id, Start(two.name, 1, started))
+    assert (await pair.put_log(job, two, 0, b"", replica=1)).json == {"offset": 0}, "nothing marks an empty file"
     assert (await pair.put_log(job, two, 0, b"second ", replica=1)).json == {"offset": 7}
     assert (await pair.put_log(job, two, 7, b"holder\n", replica=0)).json == {"offset": 14}
     # The first one's replica has it in memory still; once the log is another's, the record is asked.
     assert (await pair.put_log(job, one, 13, b"too late\n", replica=0)).code == "not_holder"
-    assert await stored(pair.broker, job) == b"first holder\nsecond holder\n"
+    assert (await pair.put_log(job, two, 0, b"second holder\n", replica=1)).json == {"offset": 14}, "a repeat"
+    lines = (await stored(pair.broker, job)).splitlines()
+    assert lines[:2] + lines[3:] == [b"first holder", b"is cut off", b"second holder"]
+    assert json.loads(lines[2]) == {
+        "timestamp": started.isoformat(),
+        "level": "info",
+        "event": f"Attempt 2 begins here: worker {two.name} has started the job",
+        "logger": "edge_relay",
+    }
 
 
 async def test_a_crash_of_the_broker_loses_and_doubles_nothing(edge: Edge) -> None:

@@ -13,7 +13,7 @@ from edge_broker.subjects import JOBS, LOGS, job_subject
 from edge_schemas.life.events import Finish, Release
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ERRORS, ErrorCode
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_schemas.wire.workers import EnrollTokenRequest, SecretKind, new_secret
 from support.nats.server import eventually
 from support.relay.edge import Edge, Reply, Worker, running_edge
@@ -54,8 +54,8 @@ async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
         running_gate() as gate,
         running_edge(tmp_path, replicas=2, gate_urls=(gate.url,), gate_key_file=secret) as edge,
     ):
-        await ensure_consumer(edge.broker, None, "default")
-        await ensure_consumer(edge.broker, None, "other")
+        await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
+        await ensure_consumer(edge.broker, None, "other", JobKind.TASK)
         owner, thief, stranger = await edge.worker(), await edge.worker(), await edge.worker(queue="other")
         yield Plant(edge, gate, owner, thief, stranger, await edge.job(owner))
 
@@ -77,7 +77,7 @@ async def poll(edge: Edge, worker: Worker, *, poll_timeout_s: float = 5, free: i
 async def granted(edge: Edge, worker: Worker, queue: str = "default") -> tuple[Job, str]:
     """A waiting job that was offered to this worker, and its receipt."""
     job = await edge.job()
-    await edge.broker.store(job_subject(None, queue, job.id), job.model_dump_json().encode())
+    await edge.broker.store(job_subject(None, queue, JobKind.TASK, job.id), job.model_dump_json().encode())
     answer = await poll(edge, worker)
     grant = answer.json["grants"][0]
     assert grant["job"]["id"] == job.id
@@ -171,7 +171,7 @@ async def test_jobs_of_other_queues_are_never_offered(plant: Plant) -> None:
     edge = plant.edge
     job = await edge.job()
     waiting = asyncio.create_task(poll(edge, plant.stranger, poll_timeout_s=1))
-    await edge.broker.store(job_subject(None, "default", job.id), job.model_dump_json().encode())
+    await edge.broker.store(job_subject(None, "default", JobKind.TASK, job.id), job.model_dump_json().encode())
     assert (await waiting).status == 204
     answer = await poll(edge, plant.owner)
     assert answer.json["grants"][0]["job"]["id"] == job.id
@@ -300,11 +300,11 @@ async def test_queues_that_are_none_make_no_token(edge: Edge, queue: str) -> Non
 async def test_odd_queues_are_served_and_mean_themselves_only(edge: Edge, queue: str) -> None:
     """A queue named `>` gets its own jobs and nobody else's."""
     for name in (queue, "default"):
-        await ensure_consumer(edge.broker, None, name)
+        await ensure_consumer(edge.broker, None, name, JobKind.TASK)
     worker = await edge.worker(queue=queue)
     for name in ("default", queue):
         job = await edge.job()
         job = job.model_copy(update={"queue": name})
-        await edge.broker.store(job_subject(None, name, job.id), job.model_dump_json().encode())
+        await edge.broker.store(job_subject(None, name, JobKind.TASK, job.id), job.model_dump_json().encode())
     answer = await poll(edge, worker)
     assert [grant["job"]["queue"] for grant in answer.json["grants"]] == [queue]

@@ -15,6 +15,7 @@ from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from edge_schemas.life.events import AnswerWrite, BeginFinishing, ReportUserCode
 from edge_schemas.life.model import JobState, WriteAnswer
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import BundleRef
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from support.nats.server import eventually
 from support.relay.agents import agent, parked, publish
@@ -35,7 +36,8 @@ async def test_a_job_is_shown_without_what_is_in_it(
 ) -> None:
     one = await agent(edge)
     contract = OfflinePolicy(tolerance_s=7200, on_silence=OnSilence.CONTINUE)
-    job = await publish(edge.broker, make_job().model_copy(update={"offline": contract}))
+    bundle = BundleRef(name="dags", digest="4f0c2a91b7d3" + "0" * 52)
+    job = await publish(edge.broker, make_job().model_copy(update={"offline": contract, "bundle": bundle}))
     [grant] = await one.grants()
     assert (await one.start(grant)).status == 204
     await edge.records.change(job.id, ReportUserCode(one.name, "press-4", 17, datetime.now(UTC)))
@@ -45,12 +47,20 @@ async def test_a_job_is_shown_without_what_is_in_it(
     record = shown.json["record"]
     assert record["holder"]["worker"] == one.name
     assert record["offline"] == {"tolerance_s": 7200, "on_silence": "continue"}
+    assert shown.json["bundle"] == bundle.model_dump(exclude_none=True)
     assert "workload" not in shown.body.decode()
     assert "what a task was answered" not in shown.body.decode()
     capsys.readouterr()
     assert await edge_relay(edge, tmp_path, "jobs", "show", job.id) == EXIT_OK
     said = capsys.readouterr().out
-    for fact in ("d.t, run r, try 1", "running", "given up after 2 h without contact", "press-4, pid 17", one.name):
+    for fact in (
+        "d.t, run r, try 1",
+        "running",
+        "given up after 2 h without contact",
+        "press-4, pid 17",
+        one.name,
+        "version 4f0c2a91b7d3 of bundle dags",
+    ):
         assert fact in said, said
     assert await edge_relay(edge, tmp_path, "jobs", "show", job.id, "--json") == EXIT_OK
     said = capsys.readouterr().out

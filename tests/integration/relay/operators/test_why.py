@@ -87,7 +87,7 @@ def told(_: object, __: object) -> AuditEvent:
 
 def store(edge: Edge) -> DesiredStore:
     parts = edge.relays[0].parts
-    return DesiredStore(parts.broker, parts.desired, parts.audit)
+    return DesiredStore(parts.broker, parts.desired)
 
 
 async def test_no_worker_then_full_then_next(edge: Edge, polls: Any) -> None:
@@ -336,6 +336,8 @@ async def test_a_task_is_found_by_its_name(edge: Edge, tmp_path: Path, capsys: p
     assert json.loads(said[said.index("{\n") :])["causes"][0]["code"] == "no_worker"
     assert await command("d", "r", "t", "--map-index", "7") != EXIT_OK
     assert "RELAY_GATE_URLS" in capsys.readouterr().err
+    assert await command(job.id) == EXIT_OK
+    assert "No worker serves queue default" in capsys.readouterr().out
     assert await command("d", "r") == EXIT_USAGE
     assert await command("--job", str(uuid.uuid4())) == EXIT_FAILED
     for query in ("dag=d", "dag=d&run=r&task=t&map_index=x", "dag=d&run=r&task=t&more=1"):

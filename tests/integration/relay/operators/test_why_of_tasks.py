@@ -107,11 +107,15 @@ async def test_what_airflow_holds_back(tmp_path: Path) -> None:
 
 async def test_a_dispatch_that_is_not_published_that_waits_and_that_has_ended(tmp_path: Path) -> None:
     job = make_job()
-    found = Findings(TaskInstanceFindings(queue="default", state="queued", try_number=1, dispatch=job.id))
+    queued = TaskInstanceFindings(queue="default", state="queued", try_number=1, dispatch=job.id)
+    found = Findings(queued)
     async with with_gate(tmp_path, found) as edge:
         why = await answer(edge)
         assert [one.code for one in why.causes] == [C.NOT_PUBLISHED]
         assert f"queued it as job {job.id}, and its executor has not published it yet" in why.causes[0].text
+        version = cause(C.BUNDLE_NOT_PUBLISHED, "The executor waits until version c0ffee is published")
+        found.found = queued.model_copy(update={"causes": (version,)})
+        assert (await answer(edge)).causes == (version,)
         await edge.job(job=job)
 
         async def is_known() -> bool:

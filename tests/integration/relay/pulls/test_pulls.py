@@ -8,6 +8,7 @@ from typing import Any
 from edge_broker.layout import ensure_consumer
 from edge_relay.pulls.lanes import LANES
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, arrived, parked, publish, pulling
@@ -72,7 +73,7 @@ async def test_a_job_in_each_of_many_queues_at_once_costs_two_deliveries_for_eac
     """The poll waits at all of them: each may deliver one job in vain, once."""
     one = await worker_of(edge, MANY)
     for queue in MANY:
-        await ensure_consumer(edge.broker, None, queue)
+        await ensure_consumer(edge.broker, None, queue, JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         first = group.create_task(work(one, 1))
         for queue in MANY:
@@ -87,7 +88,7 @@ async def test_a_burst_fills_the_slots_of_a_worker_of_two_queues(edge: Edge) -> 
     one = await worker_of(edge, ("default", "other"))
     for _ in range(40):
         await publish(edge.broker)
-    await ensure_consumer(edge.broker, None, "other")
+    await ensure_consumer(edge.broker, None, "other", JobKind.TASK)
     found: list[dict[str, Any]] = []
     polls = 0
     while len(found) < 40:
@@ -103,7 +104,7 @@ async def test_a_burst_fills_the_slots_of_a_worker_of_two_queues(edge: Edge) -> 
 async def test_polls_that_come_one_by_one_open_a_handful_of_pulls(edge: Edge) -> None:
     """Each of them is served all the same, on both replicas."""
     agents = [await agent(edge, replica=number % 2) for number in range(20)]
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         polls = []
         for number, one in enumerate(agents):
@@ -121,7 +122,7 @@ async def test_polls_that_come_one_by_one_open_a_handful_of_pulls(edge: Edge) ->
 async def test_replicas_with_parked_polls_all_get_work(edge: Edge) -> None:
     """Also one with few polls next to one with many, from a trickle that the many could take alone."""
     agents = [await agent(edge, replica=min(number, 1)) for number in range(12)]
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     few = agents[0]
     async with asyncio.TaskGroup() as group:
         polls = {one: group.create_task(one.poll()) for one in agents}
@@ -140,7 +141,7 @@ async def test_replicas_with_parked_polls_all_get_work(edge: Edge) -> None:
 async def test_what_no_poll_wants_any_more_goes_to_another_replica_and_not_back(edge: Edge) -> None:
     """The pull of a poll that has left is still open, for more than one job."""
     gone, other = await agent(edge), await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     left = asyncio.create_task(gone.poll(free=8))
     await pulling(edge, "default")
     left.cancel()

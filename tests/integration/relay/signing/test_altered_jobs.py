@@ -18,7 +18,7 @@ from edge_broker.permissions import RELAY
 from edge_broker.subjects import JOBS, job_subject
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.life.model import JobRecord, JobState
-from edge_schemas.wire.jobs import BundleRef, Job
+from edge_schemas.wire.jobs import BundleRef, Job, JobKind
 from edge_schemas.wire.workers import EnrollTokenRequest
 from edge_worker.agent.enroll import enroll
 from edge_worker.settings import Settings
@@ -140,7 +140,7 @@ async def test_a_job_that_was_altered_in_nats_is_refused_and_the_reason_is_kept(
         await publish(edge.broker, job)
     async with connected(edge.server, RELAY) as relay:
         for job in forged.values():
-            subject = job_subject(None, "default", job.id)
+            subject = job_subject(None, "default", JobKind.TASK, job.id)
             await purge(relay, JOBS, subject)
             await publish_once(relay, subject, job.model_dump_json().encode(), message_id=f"{job.id}.forged")
     async with enrolled_agent(edge, settings) as agent:

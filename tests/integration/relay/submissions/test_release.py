@@ -39,7 +39,7 @@ async def aged(edge: Edge, one: Agent, grant: Grant) -> Grant:
     key = await edge.relays[0].parts.identity.receipt_key.get()
     job = grant["job"]["id"]
     receipt = open_receipt(key, grant["receipt"], job=job, worker=one.name)
-    late = Receipt(receipt.ack_subject, receipt.consumer, job, one.name, datetime.now(UTC) - timedelta(hours=1))
+    late = Receipt(receipt.ack_subject, receipt.queue, job, one.name, datetime.now(UTC) - timedelta(hours=1))
     return {**grant, "receipt": seal(key, late)}
 
 

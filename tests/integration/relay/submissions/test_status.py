@@ -1,13 +1,14 @@
 """Status, lists, log and cancellation of submitted jobs, as their producer sees them on two replicas."""
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from edge_relay.submissions import logs
-from edge_schemas.life.events import Finish, Start
+from edge_schemas.life.events import Finish, GiveUp, Start
 from edge_schemas.wire import routes
 from support.nats.server import eventually
 from support.relay.agents import agent, metric
@@ -15,8 +16,8 @@ from support.relay.edge import Edge, Worker
 from support.relay.producers import Producer, producer, publish_message
 
 
-async def start(edge: Edge, job: str, worker: str = "w") -> None:
-    await edge.records.change(job, Start(worker, 1, datetime.now(UTC), "g"))
+async def start(edge: Edge, job: str, worker: str = "w", *, grant: str = "g") -> None:
+    await edge.records.change(job, Start(worker, 1, datetime.now(UTC), grant))
 
 
 async def end(edge: Edge, job: str, worker: str = "w") -> None:
@@ -129,6 +130,28 @@ async def test_a_log_is_read_from_any_offset(edge: Edge) -> None:
         found, at = b"", offset
         while part := (await shop.log(job, at, replica=offset % 2)).body:
             found, at = found + part, at + len(part)
+        assert found == text[offset:], offset
+
+
+async def test_a_log_shows_where_each_attempt_begins(edge: Edge) -> None:
+    """The line is at an offset like any other; it is there once, from whichever offset the log is read."""
+    shop, one, two = await producer(edge), await edge.worker(), await edge.worker()
+    job = await shop.submitted(on_lost="requeue", max_attempts=3)
+    await start(edge, job, one.name)
+    await put_log(edge, one, job, 0, b"the first\n")
+    assert (await shop.log(job)).body == b"the first\n", "one attempt needs no mark"
+    await edge.records.change(job, GiveUp("silent", datetime.now(UTC)))
+    await start(edge, job, two.name, grant="another")
+    await put_log(edge, two, job, 0, b"the second\n")
+    await put_log(edge, two, job, 11, b"goes on\n")
+    text = (await shop.log(job)).body
+    first, mark, second, last = text.decode().splitlines()
+    assert (first, second, last) == ("the first", "the second", "goes on")
+    assert json.loads(mark)["event"] == f"Attempt 2 begins here: worker {two.name} has started the job"
+    for offset in (9, 10, 50, len(text) - 9):
+        found = b""
+        while part := (await shop.log(job, offset + len(found), replica=1)).body:
+            found += part
         assert found == text[offset:], offset
 
 

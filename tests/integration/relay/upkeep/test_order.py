@@ -104,7 +104,7 @@ async def test_a_parked_job_keeps_its_group_not_waiting_and_is_last_when_it_is_r
     await edge.records.change(first.id, Start("somebody", 1, datetime.now(UTC)))
     await edge.records.change(first.id, Release("somebody", "no", counted=True, at=datetime.now(UTC)))
     await has_message(edge, second)
-    await edge.records.change(first.id, Redrive(datetime.now(UTC)))
+    await edge.records.change(first.id, Redrive("fixed", datetime.now(UTC)))
     for done, following in ((second, third), (third, first)):
         await consume(edge, done)
         await end(edge, done)
@@ -121,13 +121,11 @@ async def test_a_replica_that_starts_keeps_to_the_order_of_a_group(edge: Edge) -
     await has_message(edge, running)
     await consume(edge, running)
     await edge.records.change(running.id, Start("somebody", 1, datetime.now(UTC)))
-    await edge.records.change(parked.id, Redrive(datetime.now(UTC)))
+    await edge.records.change(parked.id, Redrive("fixed", datetime.now(UTC)))
     settings = edge.relays[0].parts.settings.model_copy(update={"name": "fresh"})
     async with serving(settings) as fresh:
         turns = fresh.parts.upkeep._turns
-        await eventually(
-            lambda: turns.queues and not turns.unlisted, what="the new replica knows all jobs and messages"
-        )
+        await eventually(lambda: turns.lines and not turns.unlisted, what="the new replica knows all jobs and messages")
         assert await with_message(edge) == set()
         await edge.records.change(running.id, Finish("somebody", 0, None, datetime.now(UTC)))
         await has_message(edge, third)

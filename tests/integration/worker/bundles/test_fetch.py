@@ -41,7 +41,8 @@ def _lines(relay: FakeRelay, job: Job) -> str:
 def _content(agent: Agent, job: Job) -> dict[str, bytes]:
     tree = agent.runtime.codes[job.id]
     assert tree is not None
-    return {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+    found = (path for path in tree.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return {str(path.relative_to(tree)): path.read_bytes() for path in found}
 
 
 async def _ended(relay: FakeRelay, *jobs: Job) -> None:

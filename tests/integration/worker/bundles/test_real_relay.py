@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ async def _bundles(edge: Edge, worker: Worker, folder: Path) -> AsyncIterator[Bu
         RelayClient(url, worker.secret, tls=tls, proxy=None, link=link) as client,
         asyncio.TaskGroup() as group,
     ):
-        bundles = Bundles(bundle_store(state, settings), client.bundles, link, group)
+        bundles = Bundles(bundle_store(state, settings), client.bundles, link, group, Path(sys.executable))
         yield bundles
         bundles.close()
 

@@ -13,7 +13,7 @@ from edge_schemas.wire.offline import OfflinePolicy
 from edge_worker.client import AsyncConsumer, Consumer, PayloadJob, Refused, Reject, Retry, SettingsError, Stopped
 from support.operators.consumers import consuming
 from support.relay.fake_relay import ENROLL_TOKEN, FakeRelay
-from support.relay.jobs import make_command, make_payload_job
+from support.relay.jobs import make_command, payload_job
 
 
 async def ended(relay: FakeRelay, job: Job) -> Outcome:
@@ -44,13 +44,13 @@ async def test_a_payload_is_handled_and_its_result_and_log_arrive(relay: FakeRel
         job.log("begun")
         return job.text.upper()
 
-    job = make_payload_job()
+    job = payload_job()
     async with consuming(relay.url, tmp_path, handle, token=ENROLL_TOKEN):
         await relay.publish(job)
         outcome = await ended(relay, job)
     assert outcome.verdict is Verdict.SUCCEEDED
     assert outcome.result is not None
-    assert outcome.result.text == "HELLO"
+    assert outcome.result.text == "A PAYLOAD"
     assert b'"event": "begun"' in relay.logs[job.id]
     [one] = seen
     assert (one.id, one.attempt, one.max_attempts, one.queue) == (job.id, 1, 3, "default")
@@ -72,7 +72,7 @@ async def test_a_result_that_cannot_be_sent_fails_the_job(
     async def handle(_: PayloadJob) -> bytes:
         return result
 
-    job = make_payload_job()
+    job = payload_job()
     async with consuming(relay.url, tmp_path, handle, token=ENROLL_TOKEN):
         await relay.publish(job)
         outcome = await ended(relay, job)
@@ -83,7 +83,7 @@ async def test_reject_fails_the_job(relay: FakeRelay, tmp_path: Path) -> None:
     async def handle(_: PayloadJob) -> None:
         raise Reject("no such meter")
 
-    job = make_payload_job()
+    job = payload_job()
     async with consuming(relay.url, tmp_path, handle, token=ENROLL_TOKEN):
         await relay.publish(job)
         outcome = await ended(relay, job)
@@ -104,7 +104,7 @@ async def test_a_job_waits_again_after_retry_and_after_an_error(
     async def handle(_: PayloadJob) -> None:
         raise error
 
-    job = make_payload_job()
+    job = payload_job()
     async with consuming(relay.url, tmp_path, handle, token=ENROLL_TOKEN):
         await relay.publish(job)
         await relay.until(lambda: bool(relay.released))
@@ -115,7 +115,7 @@ async def test_a_job_waits_again_after_retry_and_after_an_error(
 
 
 async def test_a_cancelled_job_cancels_its_handler(relay: FakeRelay, tmp_path: Path) -> None:
-    stage, job = Stage(), make_payload_job()
+    stage, job = Stage(), payload_job()
     async with consuming(relay.url, tmp_path, stage, token=ENROLL_TOKEN):
         await relay.publish(job)
         await stage.begun.wait()
@@ -137,7 +137,7 @@ async def test_a_handler_is_cancelled_once_and_may_clean_up(relay: FakeRelay, tm
             cancelled.set()
             await go.wait()
 
-    job = make_payload_job()
+    job = payload_job()
     async with consuming(relay.url, tmp_path, handle, token=ENROLL_TOKEN):
         await relay.publish(job)
         await begun.wait()
@@ -152,7 +152,7 @@ async def test_a_handler_is_cancelled_once_and_may_clean_up(relay: FakeRelay, tm
 
 
 async def test_a_job_that_another_consumer_has_is_stopped_and_not_reported(relay: FakeRelay, tmp_path: Path) -> None:
-    stage, job = Stage(), make_payload_job()
+    stage, job = Stage(), payload_job()
     async with consuming(relay.url, tmp_path, stage, token=ENROLL_TOKEN):
         await relay.publish(job)
         await stage.begun.wait()
@@ -166,7 +166,7 @@ async def test_a_job_that_another_consumer_has_is_stopped_and_not_reported(relay
 async def test_a_handler_is_stopped_before_its_consumer_loses_the_job(relay: FakeRelay, tmp_path: Path) -> None:
     """At half of a short tolerance; when the relay is back, the job is released and not finished."""
     stage = Stage()
-    job = make_payload_job().model_copy(update={"offline": OfflinePolicy(tolerance_s=10)})
+    job = payload_job().model_copy(update={"offline": OfflinePolicy(tolerance_s=10)})
     async with consuming(relay.url, tmp_path, stage, token=ENROLL_TOKEN):
         await relay.publish(job)
         await stage.begun.wait()
@@ -190,7 +190,7 @@ async def test_a_cut_shorter_than_the_tolerance_stops_nothing(relay: FakeRelay, 
         job.check()
         return "done"
 
-    job = make_payload_job()
+    job = payload_job()
     async with consuming(relay.url, tmp_path, handle, token=ENROLL_TOKEN):
         await relay.publish(job)
         await begun.wait()
@@ -212,7 +212,7 @@ async def test_handlers_run_at_the_same_time_up_to_the_slots(relay: FakeRelay, t
             two.set()
         await go.wait()
 
-    jobs = [make_payload_job() for _ in range(3)]
+    jobs = [payload_job() for _ in range(3)]
     async with consuming(relay.url, tmp_path, handle, token=ENROLL_TOKEN, slots=2):
         for job in jobs:
             await relay.publish(job)
@@ -231,7 +231,7 @@ async def test_drain_waits_for_handlers_and_takes_nothing_new(relay: FakeRelay, 
         begun.set()
         await go.wait()
 
-    job, late = make_payload_job(), make_payload_job()
+    job, late = payload_job(), payload_job()
     async with AsyncConsumer(relay.url, state_dir=tmp_path, enroll_token=ENROLL_TOKEN) as consumer:
         running = asyncio.create_task(consumer.run(handler=handle))
         await relay.publish(job)
@@ -248,7 +248,7 @@ async def test_drain_waits_for_handlers_and_takes_nothing_new(relay: FakeRelay, 
 
 async def test_a_cancelled_consumer_releases_its_jobs(relay: FakeRelay, tmp_path: Path) -> None:
     """Otherwise the next consumer would get them after the whole tolerance."""
-    stage, job = Stage(), make_payload_job()
+    stage, job = Stage(), payload_job()
     async with AsyncConsumer(relay.url, state_dir=tmp_path, enroll_token=ENROLL_TOKEN) as consumer:
         running = asyncio.create_task(consumer.run(stage))
         await relay.publish(job)
@@ -305,7 +305,7 @@ async def test_a_plain_function_runs_in_a_thread(relay: FakeRelay, tmp_path: Pat
         job.log("in a thread")
         return job.body
 
-    job = make_payload_job()
+    job = payload_job()
     consumer = Consumer(relay.url, state_dir=tmp_path, enroll_token=ENROLL_TOKEN)
     running = in_thread(lambda: consumer.run(handle))
     await relay.publish(job)
@@ -314,7 +314,7 @@ async def test_a_plain_function_runs_in_a_thread(relay: FakeRelay, tmp_path: Pat
     async with asyncio.timeout(20):
         await running
     assert outcome.result is not None
-    assert outcome.result.body == b"hello"
+    assert outcome.result.body == b"a payload"
     assert threads[0].startswith("payload")
     assert b"in a thread" in relay.logs[job.id]
 
@@ -330,7 +330,7 @@ async def test_a_function_that_is_stopped_keeps_its_job_until_it_has_ended(relay
         reasons.append(job.stop_reason)
         job.check()
 
-    job = make_payload_job()
+    job = payload_job()
     consumer = Consumer(relay.url, state_dir=tmp_path, enroll_token=ENROLL_TOKEN)
     running = in_thread(lambda: consumer.run(handle))
     await relay.publish(job)

@@ -60,14 +60,14 @@ def test_a_job_that_waits_again_wants_its_message() -> None:
     watched.see(*(Release("w", "why", counted=True, at=NOW, grant=f"g{n}") for n in range(5)))
     assert [r.verb for r in watched.reports.unsent] == [Verb.NOTE]
     watched.wanted.clear()
-    watched.see(Redrive(NOW))
+    watched.see(Redrive("fixed", NOW))
     assert watched.wanted == [watched.record.id]
 
 
 def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
     """It may be started and given back before the watch comes round."""
     watched = Watched()
-    watched.see(Redrive(NOW))
+    watched.see(Redrive("fixed", NOW))
     watched.wanted.clear()
     watched.record = transition(watched.record, Start("w", 1, NOW, grant="g"))
     watched.see(Finish("w", None, "no runtime", NOW, release=True))
@@ -77,8 +77,8 @@ def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
 def test_a_waiting_job_that_is_new_here_may_lack_its_message() -> None:
     """A dead scheduler has held it back."""
     watched = Watched()
-    watched.see(Redrive(NOW))
-    watched.see(Redrive(NOW))
+    watched.see(Redrive("fixed", NOW))
+    watched.see(Redrive("fixed", NOW))
     assert watched.wanted == [watched.record.id]
 
 

@@ -6,11 +6,10 @@ from typing import cast
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
-from edge_relay.desired import entries
 from edge_relay.desired.entries import OWN_FOR_S, Entries
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.worker_state import worker_state
-from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue, DesiredSite, DesiredWorker
+from edge_schemas.admin.desired import AvailabilityOrder, DesiredEntry, DesiredQueue, DesiredSite, DesiredWorker
 from edge_schemas.wire.workers import Availability, WorkerAccess, WorkerSettings, WorkerState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,7 +98,7 @@ def test_the_watch_decides_but_what_was_written_here_counts_at_once() -> None:
     found.written("worker.w", DesiredWorker(version=3), now=0)
     found.watched("worker.w", DesiredWorker(version=4))
     found.written("worker.w", DesiredWorker(version=3), now=0)
-    assert (cast("entries.Entry", found.get("worker.w")).version, found.has_own) == (4, False)
+    assert (cast("DesiredEntry", found.get("worker.w")).version, found.has_own) == (4, False)
     found.watched("worker.w", None)
     assert found.get("worker.w") is None
 

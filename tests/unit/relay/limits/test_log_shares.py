@@ -53,7 +53,7 @@ def test_many_queues_one_after_the_other_never_use_up_the_room(shares: LogShares
     free = 1 << 30
     for number in range(20):
         shares.set(free, {})
-        stored = store_until_refused(shares, f"queue-{number}", chunk=64)
+        stored = store_until_refused(shares, f"queue-{number}", chunk=1024)
         free -= stored
     assert free > 1 << 25
 

@@ -132,7 +132,7 @@ async def test_no_series_tells_when_another_one_was_made() -> None:
     ids=["plain", "with account", "with domain, account and token"],
 )
 def test_what_an_ack_subject_tells(ack_subject: str, number: int) -> None:
-    delivery = Delivery(make_job(), ack_subject, "q", datetime.now(UTC))
+    delivery = Delivery(make_job(), ack_subject, datetime.now(UTC))
     assert (delivery.number, delivery.pending) == (number, 4)
 
 

@@ -4,14 +4,13 @@ from datetime import UTC, datetime
 
 from edge_relay.pulls.deliveries import Delivery
 from edge_relay.pulls.wait_queue import PollDemand, WaitQueue
-from edge_schemas.wire.jobs import AuxiliaryKind, JobKind
-from support.relay.jobs import make_auxiliary_job, make_job
+from support.relay.jobs import make_job
 
 ACK = "$JS.ACK.EDGE_JOBS.q.1.1.1.1750000000500000000.{pending}"
 
 
 def delivery(pending: int = 0) -> Delivery:
-    return Delivery(make_job(), ACK.format(pending=pending), "default", datetime.now(UTC))
+    return Delivery(make_job(), ACK.format(pending=pending), datetime.now(UTC))
 
 
 def demand(free: int, *consumers: str) -> PollDemand:
@@ -64,7 +63,7 @@ def at(version: str) -> Delivery:
     """A job of a centre with this Airflow."""
     job = make_job()
     work = job.work.model_copy(update={"airflow_version": version})
-    return Delivery(job.model_copy(update={"work": work}), ACK.format(pending=0), "default", datetime.now(UTC))
+    return Delivery(job.model_copy(update={"work": work}), ACK.format(pending=0), datetime.now(UTC))
 
 
 def test_a_job_passes_by_a_worker_whose_runtime_is_too_new_for_it() -> None:
@@ -92,21 +91,6 @@ def test_a_job_that_suits_nobody_is_given_back() -> None:
     line.join(new)
     assert not line.hand_over(at("3.3.2"))
     assert new.close() == []
-
-
-def test_an_auxiliary_job_passes_by_a_worker_whose_owner_does_not_allow_it() -> None:
-    """That worker continues to wait for tasks."""
-    line, one = WaitQueue("q"), PollDemand(1, lambda: None)
-    willing = PollDemand(1, lambda: None, accepts=(JobKind.TASK, JobKind.CALLBACK))
-    callback = Delivery(make_auxiliary_job(), ACK.format(pending=0), "q", datetime.now(UTC))
-    test = Delivery(
-        make_auxiliary_job(kind=AuxiliaryKind.CONNECTION_TEST), ACK.format(pending=0), "q", datetime.now(UTC)
-    )
-    line.join(one)
-    line.join(willing)
-    assert not line.hand_over(test)
-    assert line.hand_over(callback)
-    assert (one.taken, willing.taken, line.wanted) == ([], [callback], 1)
 
 
 def test_a_poll_that_wants_nothing_does_not_wait() -> None:

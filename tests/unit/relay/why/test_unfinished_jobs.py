@@ -42,17 +42,13 @@ async def read(jobs: list[WatchedJob], own: WatchedJob | None, *workers: str) ->
 
 
 async def test_the_place_of_a_job_is_the_executors() -> None:
-    """Auxiliary jobs, then heavier ones, then earlier ones."""
+    """Heavier ones, then earlier ones; no job waits for one of another kind."""
     own = watched(record(after_s=10, weight=5))
-    before = [
-        watched(record(after_s=99, weight=6)),
-        watched(record(after_s=98, auxiliary=True)),
-        watched(record(after_s=9, weight=5)),
-    ]
-    behind = [watched(record(after_s=11, weight=5)), watched(record(weight=4))]
+    before = [watched(record(after_s=99, weight=6)), watched(record(after_s=9, weight=5))]
+    behind = [watched(record(after_s=11, weight=5)), watched(record(weight=4)), watched(record(auxiliary=True))]
     elsewhere = [watched(record("other", weight=9))]
     found = await read([*behind, *elsewhere, own, *before], own)
-    assert (found.position, found.running) == (Position(ahead=3, heavier=1), 0)
+    assert (found.position, found.running) == (Position(ahead=2, heavier=1), 0)
 
 
 async def test_parked_and_started_jobs_are_not_ahead() -> None:

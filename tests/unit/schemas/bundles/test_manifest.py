@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_schemas.bundles.manifest import (
@@ -116,6 +116,7 @@ def test_anything_else_is_refused_with_a_reason(data: bytes) -> None:
         parse_manifest(data, hashlib.sha256(data).hexdigest())
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(JSON, max_size=4))
 def test_files_of_any_form_are_refused_with_a_reason(files: list[object]) -> None:
     data = json.dumps({"format": 1, "files": [files]}).encode()

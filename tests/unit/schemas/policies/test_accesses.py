@@ -14,7 +14,7 @@ from edge_schemas.policies.accesses import (
     add_batch,
     add_day,
 )
-from edge_schemas.policies.listing import access_lines
+from edge_schemas.policies.listing import access_lines, policy_lines
 from edge_schemas.policies.policy import AccessKind, PolicyFile
 from edge_schemas.policies.suggest import as_toml, comments, missing, suggest
 
@@ -104,3 +104,9 @@ def test_the_text_of_a_suggestion_is_read_as_the_same_policy() -> None:
         "7 calls of kind variable were counted without their names",
     ]
     assert "# Missing here: 3 names" in text
+
+
+def test_a_list_without_rows_says_what_that_means() -> None:
+    """A heading alone could as well mean that nothing could be read."""
+    assert access_lines([], []) == ["No use was counted in this time."]
+    assert policy_lines([]) == ["There is no policy to show. Without one, jobs may use everything."]

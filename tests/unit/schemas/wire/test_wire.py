@@ -1,5 +1,7 @@
 """Names, paths and signatures of the wire: what is allowed, what is refused, and that encodings can be reversed."""
 
+from itertools import product
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from edge_schemas.wire.ids import (
     decode_name,
     encode_name,
 )
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 
 QUEUE = TypeAdapter(QueueName)
@@ -42,31 +45,41 @@ def test_every_name_survives_encoding(name: str) -> None:
 @example("a", "-b")
 @example("_", "_")
 def test_two_queues_never_share_a_consumer(one: str, other: str) -> None:
+    """Nor do two kinds of jobs in a queue."""
+    queues = {(None, one), (None, other), (one, other)}
     try:
-        names = {
-            subjects.consumer_name(None, one),
-            subjects.consumer_name(None, other),
-            subjects.consumer_name(one, other),
-        }
+        names = {subjects.consumer_name(*queue, kind) for queue in queues for kind in JobKind}
     except UnicodeEncodeError:
         return
-    assert len(names) == (2 if one == other else 3)
-    assert subjects.parse_consumer_name(subjects.consumer_name(one, other)) == (one, other)
-    assert subjects.parse_consumer_name(subjects.consumer_name(None, other)) == (None, other)
+    assert len(names) == len(queues) * len(JobKind)
+    for queue in queues:
+        assert subjects.parse_queue_token(subjects.queue_token(*queue)) == queue
 
 
 def test_nats_allows_the_longest_consumer_name() -> None:
     """Of the longest names that are allowed; NATS refuses a consumer whose name has more than 255 characters."""
-    team, queue = TEAM.validate_python("_" * 11 + "x" * 39), QUEUE.validate_python("_" * 60)
-    assert len(subjects.consumer_name(team, queue)) <= 255
+    team, queue = TEAM.validate_python("_" * 11 + "x" * 39), QUEUE.validate_python("_" * 54)
+    assert max(len(subjects.consumer_name(team, queue, kind)) for kind in JobKind) <= 255
     with pytest.raises(ValidationError, match="choose a shorter name"):
         TEAM.validate_python("_" * 25)
+    with pytest.raises(ValidationError, match="choose a shorter name"):
+        QUEUE.validate_python("_" * 55)
 
 
-def test_a_subject_tells_queue_and_job() -> None:
+def test_a_subject_tells_queue_kind_and_job() -> None:
     job = "0b9f1e6e-6f0c-4d39-9a3a-6f2f0c6a0a11"
-    for team in (None, "team a"):
-        assert subjects.parse_job_subject(subjects.job_subject(team, "a.b*", job)) == (team, "a.b*", job)
+    for team, kind in product((None, "team a"), JobKind):
+        subject = subjects.job_subject(team, "a.b*", kind, job)
+        assert subjects.parse_job_subject(subject) == (team, "a.b*", kind, job)
+
+
+def test_the_subject_of_a_task_has_no_kind() -> None:
+    """Queues of tasks have had these names from the beginning."""
+    assert subjects.job_subject(None, "q", JobKind.TASK, "j") == "edge.jobs.-.q.j"
+    assert subjects.consumer_name(None, "q", JobKind.TASK) == "q"
+    for odd in ("edge.jobs.-.q.task.j", "edge.jobs.-.q.unknown.j", "edge.jobs.-.q.command.x.j", "edge.logs.-.q.j"):
+        with pytest.raises(ValueError, match=r"subject|JobKind"):
+            subjects.parse_job_subject(odd)
 
 
 @pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "a\x00b", "x" * 101, "ä" * 100, "\ud800"])
@@ -84,7 +97,7 @@ def test_impossible_queue_names_are_refused(name: str) -> None:
         (QUEUE, "", "must have 1 to 100 characters, no white space at either end and no control characters"),
         (QUEUE, "x" * 101, "must have 1 to 100 characters, no white space at either end and no control characters"),
         (QUEUE, "a\nb", "must have 1 to 100 characters, no white space at either end and no control characters"),
-        (QUEUE, "ü" * 100, "is longer than 180 characters once encoded for a NATS subject; choose a shorter name"),
+        (QUEUE, "ü" * 100, "is longer than 164 characters once encoded for a NATS subject; choose a shorter name"),
         (TEAM, "x ", "must have 1 to 50 characters, no white space at either end and no control characters"),
     ],
 )

@@ -1,5 +1,6 @@
 """The versions on a worker's disk: written, checked again, shared, removed."""
 
+import mmap
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -49,6 +50,17 @@ def _to_fifo(tree: Path) -> None:
     os.mkfifo(tree / "data.bin")
 
 
+def _unlocked(tree: Path, change: Callable[[], object]) -> None:
+    """As the user who owns the files; the folders have the modes of before afterwards."""
+    modes = {path: path.stat().st_mode for path in [tree, *tree.rglob("*")] if path.is_dir()}
+    for path in modes:
+        path.chmod(0o755)
+    change()
+    for path, mode in modes.items():
+        if path.is_dir() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) == 0o755:
+            path.chmod(mode)
+
+
 def _other_inode(path: Path) -> None:
     path.with_name("copy").write_bytes(path.read_bytes())
     path.with_name("copy").replace(path)
@@ -63,14 +75,6 @@ def test_version_is_complete_and_read_only(tmp_path: Path) -> None:
     assert modes == {"run.sh": 0o555, "data.bin": 0o444, "lib": 0o555, "": 0o555}
     assert store.tree(bundle.digest) == tree
     assert list((tmp_path / "bundles" / "partial").iterdir()) == []
-
-
-def test_python_can_keep_what_it_compiles_where_there_is_code(tmp_path: Path) -> None:
-    store = _store(tmp_path)
-    bundle, tree = _built(store)
-    (tree / "lib" / "__pycache__" / "__init__.cpython-313.pyc").write_bytes(b"compiled")
-    assert store.tree(bundle.digest) == tree
-    assert not (tree / "__pycache__").exists(), "there is no Python file in the bundle's own folder"
 
 
 def test_version_that_brings_compiled_files_keeps_them_read_only(tmp_path: Path) -> None:
@@ -93,6 +97,17 @@ def test_version_that_brings_compiled_files_keeps_them_read_only(tmp_path: Path)
         lambda tree: (tree / "lib").rename(tree.parent / "moved"),
         lambda tree: ((tree / "lib").rename(tree.parent / "moved"), (tree / "lib").symlink_to(tree.parent / "moved")),
         lambda tree: ((tree / "lib/__pycache__").rmdir(), (tree / "lib/__pycache__").symlink_to("/tmp")),
+        lambda tree: (tree / "lib/__pycache__/deep").mkdir(),
+        lambda tree: (tree / "lib.pyc").write_bytes(b""),
+        lambda tree: (tree / "sitecustomize.py").write_bytes(b""),
+        lambda tree: (tree / "shadow.pth").write_bytes(b""),
+        lambda tree: (tree / "lib").chmod(0o777),
+        lambda tree: os.utime(tree / "data.bin"),
+        lambda tree: (tree / "data.bin").chmod(0o644),
+        lambda tree: (tree.parent / "link").hardlink_to(tree / "data.bin"),
+        lambda tree: _other_inode(tree / "data.bin"),
+        lambda tree: tree.rename(tree.with_name("moved")),
+        lambda tree: (tree.rename(tree.with_name("moved")), tree.symlink_to(tree.with_name("moved"))),
     ],
     ids=[
         "content",
@@ -104,21 +119,32 @@ def test_version_that_brings_compiled_files_keeps_them_read_only(tmp_path: Path)
         "fifo",
         "moved",
         "folder-to-link",
-        "bytecode",
+        "bytecode-to-link",
+        "folder-in-bytecode",
+        "bytecode-without-source",
+        "sitecustomize",
+        "pth",
+        "mode-of-folder",
+        "touched",
+        "mode",
+        "hard-link",
+        "inode",
+        "tree-moved",
+        "tree-to-link",
     ],
 )
 def test_changed_tree_is_noticed_and_made_again(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    """Whatever a task has left behind, the next one runs what the digest names."""
     store = _store(tmp_path)
     bundle, tree = _built(store)
-    for folder in (tree, tree / "lib"):
-        folder.chmod(0o755)
-    for file in tree.rglob("*.*"):
-        file.chmod(0o644)
-    change(tree)
+    before = {path: path.lstat().st_ino for path in tree.rglob("*")}
+    _unlocked(tree, lambda: change(tree))
     assert store.tree(bundle.digest) is None
+    assert store.tree(bundle.digest) is None, "until it was made again"
     _built(store)
     assert store.tree(bundle.digest) == tree
     assert _content(tree) == _FILES
+    assert not {path for path in tree.rglob("*") if path.lstat().st_ino == before.get(path)}, "all files are new ones"
 
 
 def test_content_that_kept_its_size_and_time_is_noticed(tmp_path: Path) -> None:
@@ -133,53 +159,100 @@ def test_content_that_kept_its_size_and_time_is_noticed(tmp_path: Path) -> None:
     assert store.tree(bundle.digest) is None
 
 
-@pytest.mark.parametrize("change", [os.utime, lambda path: path.chmod(0o644), _other_inode])
-def test_touched_file_is_read_once_and_stays(tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_what_a_mapped_file_is_changed_to_later_is_in_no_tree(tmp_path: Path) -> None:
+    """A process that has mapped a file changes it without a new time: so a touched file is replaced."""
     store = _store(tmp_path)
     bundle, tree = _built(store)
+    file = tree / "data.bin"
+    file.chmod(0o644)
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        mapped[0] = mapped[0]
+        file.chmod(0o444)
+        state, looks_right = file.stat(), file.read_bytes() == _FILES["data.bin"]
+        assert store.tree(bundle.digest) is None
+        _built(store)
+        mapped[0] = ord("y")
+        after = os.fstat(opened.fileno())
+    assert looks_right
+    assert (after.st_mtime_ns, after.st_size) == (state.st_mtime_ns, state.st_size), "otherwise this shows nothing"
+    assert store.tree(bundle.digest) == tree
+    assert _content(tree) == _FILES
+
+
+def test_bytecode_that_a_task_left_is_removed_and_the_agents_own_is_kept(tmp_path: Path) -> None:
+    """In folders that hold nothing but bytecode, a file too many is removed, and the version needs no new files."""
+    store = _store(tmp_path)
+    bundle, tree = _built(store)
+    own, planted = tree / "dags/__pycache__/one.cpython-311.pyc", tree / "lib/__pycache__/__init__.cpython-311.pyc"
+    store.checked.add_bytecode(bundle.digest, {str(own.relative_to(tree)).encode(): b"own"})
+    store.checked.take_uncompiled(bundle.digest)
+    _unlocked(tree, lambda: planted.write_bytes(b"planted"))
+    _unlocked(tree, lambda: planted.with_name("link").symlink_to("/etc/passwd"))
+    assert store.tree(bundle.digest) == tree
+    assert list(planted.parent.iterdir()) == []
+    assert own.read_bytes() == b"own"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (own, own.parent, planted.parent)] == [0o444, 0o555, 0o555]
+    assert store.checked.uncompiled == set()
+
+    times = own.stat()
+    own.chmod(0o644)
+    own.write_bytes(b"bad")
+    os.utime(own, ns=(times.st_atime_ns, times.st_mtime_ns))
+    own.chmod(0o444)
+    assert store.tree(bundle.digest) == tree
+    assert not own.exists()
+    assert store.checked.uncompiled == {bundle.digest}, "it is made again"
+
+
+def test_bytecode_of_a_version_that_was_changed_is_not_added(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    bundle, tree = _built(store)
+    os.utime(tree / "data.bin")
+    assert store.tree(bundle.digest) is None
+    store.checked.add_bytecode(bundle.digest, {b"lib/__pycache__/x.pyc": b"1"})
+    assert list((tree / "lib/__pycache__").iterdir()) == []
+
+
+def test_no_bytecode_is_made_of_a_source_that_was_changed(tmp_path: Path) -> None:
+    """A task that runs at this moment must not choose what is compiled."""
+    store = _store(tmp_path)
+    bundle, tree = _built(store)
+    files = store.checked.take_uncompiled(bundle.digest)
+    assert [file.path for file in files] == ["dags/one.py", "lib/__init__.py"]
+    (tree / "dags/one.py").chmod(0o644)
+    (tree / "dags/one.py").write_bytes(b"import bad\n")
+    assert store.checked.sources(bundle.digest, files) == {"lib/__init__.py": b""}
+
+
+def test_another_agent_reads_all_files_and_trusts_no_bytecode(tmp_path: Path) -> None:
+    """Nothing on the disk says what was verified: a task can't change it, and a power cut can't make half a file count.
+
+    A file that lost its content has its size and its times.
+    """
+    bundle, tree = _built(_store(tmp_path))
+    planted, file = tree / "lib/__pycache__/x.pyc", tree / "data.bin"
+    _unlocked(tree, lambda: planted.write_bytes(b"half"))
     (tree / "lib").chmod(0o755)
-    change(tree / "lib" / "__init__.py")
-    inventory = tree.parent / "inventory.json"
-    before = inventory.read_bytes()
-    assert store.tree(bundle.digest) == tree
-    assert stat.S_IMODE((tree / "lib" / "__init__.py").stat().st_mode) == 0o444
+    assert _store(tmp_path).tree(bundle.digest) == tree
+    assert not planted.exists()
     assert stat.S_IMODE((tree / "lib").stat().st_mode) == 0o555
-    after = inventory.read_bytes()
-    assert after != before
-    assert store.tree(bundle.digest) == tree
-    assert inventory.read_bytes() == after
+    state = file.stat()
+    file.chmod(0o644)
+    file.write_bytes(bytes(100))
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    file.chmod(0o444)
+    assert _store(tmp_path).tree(bundle.digest) is None
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda inventory: inventory.unlink(), lambda inventory: inventory.write_bytes(b"{")]
+    "damage", [lambda about: about.unlink(), lambda about: about.write_bytes(b"{")], ids=["removed", "damaged"]
 )
-def test_version_without_its_inventory_is_verified(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_description_of_a_version_that_is_lost_is_written_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    bundle, tree = _built(_store(tmp_path))
+    damage(tree.parent / "about.json")
     store = _store(tmp_path)
-    bundle, tree = _built(store)
-    damage(tree.parent / "inventory.json")
     assert store.tree(bundle.digest) == tree
-    damage(tree.parent / "inventory.json")
-    (tree / "data.bin").chmod(0o644)
-    (tree / "data.bin").write_bytes(b"y" * 100)
-    assert store.tree(bundle.digest) is None
-
-
-def test_after_a_boot_all_files_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut has lost what was not on the disk: a file has its size and its times, and no content."""
-    store = _store(tmp_path)
-    bundle, tree = _built(store)
-    compiled = tree / "lib" / "__pycache__" / "x.pyc"
-    compiled.write_bytes(b"half")
-    monkeypatch.setattr("edge_worker.bundles.inventory.this_boot", lambda: "the next boot")
-    assert store.tree(bundle.digest) == tree
-    assert not compiled.exists()
-    monkeypatch.setattr("edge_worker.bundles.inventory.this_boot", lambda: "one more")
-    with (tree / "data.bin").open("rb") as file:
-        state = os.fstat(file.fileno())
-    (tree / "data.bin").chmod(0o644)
-    (tree / "data.bin").write_bytes(bytes(100))
-    os.utime(tree / "data.bin", ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert store.tree(bundle.digest) is None
+    assert [version.size for version in store.versions()] == [bundle.manifest.size]
 
 
 def test_only_new_pieces_are_missing(tmp_path: Path) -> None:

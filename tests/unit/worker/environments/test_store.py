@@ -1,10 +1,14 @@
 """The environments on a worker's disk."""
 
 import os
+import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from edge_worker.environments.store import COMPLETE, MAX_UNUSED, EnvironmentStore
+import pytest
+
+from edge_worker.environments.store import COMPLETE, MAX_UNUSED, VENV, EnvironmentStore
 
 
 def _store(path: Path, *in_use: str, keep_s: float = 3600) -> EnvironmentStore:
@@ -13,6 +17,9 @@ def _store(path: Path, *in_use: str, keep_s: float = 3600) -> EnvironmentStore:
 
 def _made(store: EnvironmentStore, key: str, *, age_s: float = 0) -> Path:
     folder = store.begin(key)
+    (folder / VENV / "lib").mkdir(parents=True)
+    (folder / VENV / "lib" / "one.py").write_bytes(b"ONE = 1\n")
+    (folder / VENV / "python").symlink_to("/usr/bin/python3")
     store.complete(folder)
     then = time.time() - age_s
     os.utime(folder / COMPLETE, (then, then))
@@ -25,6 +32,66 @@ def test_only_a_complete_one_is_found(tmp_path: Path) -> None:
     assert store.find("a") is None
     made = _made(store, "a")
     assert store.find("a") == made
+
+
+def _rewritten(path: Path) -> None:
+    """Other bytes, with the size and the times of before."""
+    found = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"TWO = 2\n")
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    path.chmod(0o444)
+
+
+def _linked(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["same-agent", "next-agent"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda venv: _rewritten(venv / "lib/one.py"),
+        lambda venv: _linked(venv / "python", "/tmp/python3"),
+        lambda venv: (venv / "lib/sitecustomize.py").write_bytes(b""),
+        lambda venv: (venv / "lib/more.pth").write_bytes(b""),
+        lambda venv: (venv / "lib/__pycache__").mkdir(),
+        lambda venv: (venv / "lib/one.py").unlink(),
+        lambda venv: venv.rename(venv.with_name("moved")),
+    ],
+    ids=["content", "link", "module", "pth", "folder", "removed", "moved"],
+)
+def test_changed_one_is_not_found_again(tmp_path: Path, change: Callable[[Path], object], *, restarts: bool) -> None:
+    """Whatever a task has left behind, the next job gets a new environment."""
+    store = _store(tmp_path)
+    made = _made(store, "a")
+    assert store.find("a") == made
+    folders = [made / VENV, made / VENV / "lib"]
+    for folder in folders:
+        folder.chmod(0o755)
+    change(made / VENV)
+    for folder in filter(Path.exists, folders):
+        folder.chmod(0o555)
+    store = _store(tmp_path) if restarts else store
+    assert store.find("a") is None
+    assert store.find("a") is None, "and never again"
+
+
+def test_what_was_read_once_is_only_compared(tmp_path: Path) -> None:
+    """An agent that knows an environment believes what it has seen, and nothing that stands on the disk."""
+    store = _store(tmp_path)
+    made = _made(store, "a")
+    assert store.find("a") == made
+    (made / COMPLETE).write_bytes(b"another hash")
+    assert store.find("a") == made
+    assert _store(tmp_path).find("a") is None
+
+
+def test_complete_one_is_read_only(tmp_path: Path) -> None:
+    made = _made(_store(tmp_path), "a")
+    modes = {stat.S_IMODE(path.stat().st_mode) & 0o222 for path in (made / VENV, made / VENV / "lib/one.py")}
+    assert modes == {0}
 
 
 def test_what_an_interrupted_build_has_left_is_removed_and_a_running_one_stays(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Protocol
 import structlog
 from pydantic import ValidationError
 
-from edge_broker.subjects import DESIRED_QUEUES, parse_consumer_name
-from edge_schemas.admin.desired import DesiredQueue
+from edge_broker.subjects import parse_queue_token
+from edge_schemas.admin.desired import QUEUE_PREFIX, DesiredQueue
 
 log = structlog.get_logger(__name__)
 
@@ -33,10 +33,10 @@ class DesiredQueues:
 
     def apply(self, key: str, value: bytes | None) -> None:
         """An entry of the bucket; those of workers, sites and other teams are ignored."""
-        if not key.startswith(DESIRED_QUEUES):
+        if not key.startswith(QUEUE_PREFIX):
             return
         try:
-            team, queue = parse_consumer_name(key.removeprefix(DESIRED_QUEUES))
+            team, queue = parse_queue_token(key.removeprefix(QUEUE_PREFIX))
             desired = None if value is None else DesiredQueue.model_validate_json(value)
         except (ValidationError, ValueError) as error:
             log.warning("queue_settings_unreadable", key=key, error=type(error).__name__)

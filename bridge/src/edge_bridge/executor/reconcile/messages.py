@@ -16,10 +16,10 @@ from edge_broker.connection.errors import JetStreamError
 from edge_broker.jetstream.stream_info import purge
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import RecordStore, RecordUnreadable
-from edge_broker.subjects import JOBS, job_subject, queue_filter
+from edge_broker.subjects import JOBS, job_subject, kind_filter
 from edge_schemas.life.model import JobState
 from edge_service.signing.ed25519 import KeyUnusable
-from edge_upkeep.messages import jobs_with_message
+from edge_upkeep.messages import Line, jobs_with_message
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class MessageRepair:
         record = await store.get(job)
         if record is None:
             return
-        subject = job_subject(record.team, record.queue, record.id)
+        subject = job_subject(record.team, record.queue, record.kind, record.id)
         if record.state is JobState.ENDED and record.holder is None:
             await purge(broker, JOBS, subject)
         elif record.state is JobState.WAITING:
@@ -64,22 +64,20 @@ class MessageRepair:
 
     async def repair_all(self, broker: Broker, store: RecordStore, waiting: Iterable[Entry]) -> None:
         """Publish the missing messages of waiting jobs again; raises as `repair` does."""
-        queues: dict[tuple[str | None, str], set[str]] = defaultdict(set)
+        lines: dict[Line, set[str]] = defaultdict(set)
         for entry in waiting:
             if entry.queue is not None:
-                queues[entry.team, entry.queue].add(entry.job)
-        for of_queue, jobs in queues.items():
+                lines[entry.team, entry.queue, entry.kind].add(entry.job)
+        for line, jobs in lines.items():
             try:
-                await self._repair_queue(broker, store, of_queue, jobs)
+                await self._repair_line(broker, store, line, jobs)
             except JetStreamError as error:
                 # It may concern this queue only: the jobs of the others must not wait.
-                log.warning("queue_not_repaired", queue=of_queue[1], team=of_queue[0], error=str(error))
+                log.warning("queue_not_repaired", queue=line[1], team=line[0], kind=line[2], error=str(error))
 
-    async def _repair_queue(
-        self, broker: Broker, store: RecordStore, of_queue: tuple[str | None, str], jobs: set[str]
-    ) -> None:
-        await ensure_consumer(broker, *of_queue)
-        for job in jobs - await jobs_with_message(broker, queue_filter(*of_queue)):
+    async def _repair_line(self, broker: Broker, store: RecordStore, line: Line, jobs: set[str]) -> None:
+        await ensure_consumer(broker, *line)
+        for job in jobs - await jobs_with_message(broker, kind_filter(*line)):
             try:
                 await self._republish(store, job)
             except (RecordUnreadable, KeyUnusable) as error:

@@ -12,12 +12,13 @@ from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
 from edge_bridge.settings import SettingsError, broker_settings
 from edge_broker.bundles.entries import PublishedVersion
 from edge_broker.bundles.lock import CONTENT, BundleLock, LockBusy, LockLost
-from edge_broker.bundles.pruner import LOCK_WAIT_S, Pruned, Pruner, PruneRefused
+from edge_broker.bundles.pruner import LOCK_WAIT_S, Pruned, Pruner, PruneRefused, removable_from
 from edge_broker.bundles.published import PublishedBundles
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
+from edge_schemas.why.wording import counted, span
 
 CONNECT_S = 10.0
 
@@ -39,7 +40,7 @@ def prune(args: argparse.Namespace) -> None:
         sys.exit(_report(f"Airflow's database can't be read, so nothing is removed: {error}", 1))
     except (PruneRefused, LockBusy, LockLost, BrokerUnavailable, JetStreamError) as error:
         sys.exit(_report(str(error), 1))
-    _print(pruned, dry_run=args.dry_run)
+    _print(pruned, min_age, dry_run=args.dry_run)
 
 
 def unpublish(args: argparse.Namespace) -> None:
@@ -93,18 +94,35 @@ async def _prune(settings: BrokerSettings, min_age: timedelta, *, dry_run: bool)
         return pruned
 
 
-def _print(pruned: Pruned, *, dry_run: bool) -> None:
+def _print(pruned: Pruned, min_age: timedelta, *, dry_run: bool) -> None:
     removed = "would be removed" if dry_run else "removed"
     for version in pruned.versions:
         print(f"{removed}: {_text(version)}")
     for version in pruned.waiting:
-        since = "now" if version.unneeded_since is None else f"{version.unneeded_since:%Y-%m-%d %H:%M:%S} UTC"
-        print(f"kept for now: {_text(version)}, not needed since {since}")
+        print(f"kept for now: {_text(version)}, {_until(version, min_age)}")
     print(f"{removed}: {len(pruned.versions)} versions, {len(pruned.manifests)} manifests, {pruned.pieces} pieces")
+    if pruned.waiting:
+        waiting = counted(len(pruned.waiting), "version")
+        print(
+            f"kept for now: {waiting}; a version is removed once it was not needed for {span(min_age.total_seconds())}"
+        )
 
 
 def _text(version: PublishedVersion) -> str:
-    return f"{version.name} {version.digest}, published {version.at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{version.name} {version.digest}, published {_moment(version.at)}"
+
+
+def _until(version: PublishedVersion, min_age: timedelta) -> str:
+    """Until when a version is kept. A trial notes nothing, so it may be the first to find the version unneeded."""
+    end = removable_from(version, min_age)
+    if version.unneeded_since is None or end is None:
+        age = span(min_age.total_seconds())
+        return f"not needed; removed {age} after the next search by a keeper, or by prune without --dry-run"
+    return f"not needed since {_moment(version.unneeded_since)}, removed from {_moment(end)} on"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _report(text: str, status: int, command: str = "prune") -> int:

@@ -12,11 +12,13 @@ from time import monotonic
 import structlog
 
 from edge_bridge.airflow.bundle_versions import BundleRow, read_bundles
+from edge_bridge.bundles.options import check_requirements, existing_requirements
 from edge_bridge.bundles.tree import PieceSource
 from edge_bridge.keeper.bundles.metrics import BundleMetrics
 from edge_bridge.keeper.bundles.settings import ALL, BundleSettings
 from edge_bridge.keeper.bundles.sources import BundleSources, Tree, error_text
 from edge_bridge.keeper.dispatch import Dispatches, airflow_session
+from edge_broker.bundles.entries import PublishedVersion
 from edge_broker.bundles.lock import LockLost
 from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.bundles.publishing import BundlePublisher, Wanted
@@ -131,14 +133,14 @@ class KeeperPublisher:
     async def _publish_version(self, row: BundleRow, version: str) -> None:
         found, current = self._mirror.find(row.name, version), self._mirror.current(row.name)
         is_current = version == row.version
-        if found is None or (is_current and (current is None or current.digest != found.digest)):
+        if found is None or (is_current and not self._is_same(row.name, current, found.digest)):
             tree = await self._sources.version(row.name, version)
             await self._publish(row.name, tree, version, current=is_current)
 
     async def _publish_folder(self, row: BundleRow) -> None:
         tree = await self._sources.now(row.name, row.refreshed_at)
         digest, current = tree.manifest.digest, self._mirror.current(row.name)
-        if current is not None and current.digest == digest:
+        if self._is_same(row.name, current, digest):
             return
         # A copy into the folder that is under way would be published half.
         if self._seen.get(row.name) == digest:
@@ -146,7 +148,12 @@ class KeeperPublisher:
         self._seen[row.name] = digest
 
     async def _publish(self, name: str, tree: Tree, version: str | None, *, current: bool) -> None:
-        wanted = Wanted(name, tree.manifest, version, current=current)
+        requirements = self._settings.requirements.get(name, {})
+        if current:
+            check_requirements(requirements, tree.manifest)
+        else:
+            requirements = existing_requirements(requirements, tree.manifest)
+        wanted = Wanted(name, tree.manifest, version, requirements, current=current)
         done = await self._publisher.publish(wanted, PieceSource(tree.root, tree.manifest).read)
         self._metrics.published()
         log.info(
@@ -157,6 +164,11 @@ class KeeperPublisher:
             new_pieces=done.new_pieces,
             new_bytes=done.new_bytes,
         )
+
+    def _is_same(self, name: str, current: PublishedVersion | None, digest: str) -> bool:
+        """Whether this is the current version, with the requirements of the settings."""
+        wanted = self._settings.requirements.get(name, {})
+        return current is not None and (current.digest, current.requirements) == (digest, wanted)
 
     def _is_due(self, name: str) -> bool:
         return name not in self._failed or self._clock() >= self._failed[name][1]

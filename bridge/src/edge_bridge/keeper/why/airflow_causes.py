@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from edge_bridge.keeper.why.task_facts import PoolFacts, TaskFacts
+from edge_bridge.keeper.why.task_facts import PoolFacts, RunVersion, TaskFacts
 from edge_schemas.admin.why import Cause, CauseCode
 from edge_schemas.why.wording import cause, clean, counted, listed, moment, since_text
 
@@ -36,6 +36,17 @@ def airflow_causes(task: TaskFacts, now: datetime) -> tuple[Cause, ...]:
     found = [*_scheduler(task, now), *_run(task)]
     found += _limits(task) if task.state == "scheduled" else _dependencies(task)
     return tuple(found) or (_nothing(task),)
+
+
+def bundle_not_published(runs: RunVersion, since: datetime | None) -> Cause:
+    """The executor keeps a queued task until the version of its run is published."""
+    bundle, version = clean(runs.bundle), clean(runs.version)
+    text = (
+        f"The executor waits until version {version} of bundle {bundle} is published, for [edge_relay] bundle_wait at "
+        "most; the log of the dag-processor, or of the keeper that publishes the bundle, says why it is not "
+        "(bundle_not_published)"
+    )
+    return cause(_C.BUNDLE_NOT_PUBLISHED, text, since, bundle=runs.bundle, version=runs.version)
 
 
 def _without_dispatch(task: TaskFacts) -> Cause:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_bridge.airflow.tasks import named
 from edge_bridge.keeper.dispatch import airflow_session
-from edge_bridge.keeper.why.task_facts import PoolFacts, RunFacts, TaskFacts, Usage
+from edge_bridge.keeper.why.task_facts import PoolFacts, RunFacts, RunVersion, TaskFacts, Usage
 from edge_bridge.settings import SECTION
 from edge_schemas.why.task_query import TaskQuery
 
@@ -42,7 +42,7 @@ def read_task(query: TaskQuery) -> TaskFacts | None:
         columns = (
             *(ti.queue, ti.state, ti.try_number, ti.external_executor_id, ti.executor, ti.pool, ti.pool_slots),
             *(ti.priority_weight, ti.queued_dttm, ti.scheduled_dttm, ti.end_date),
-            *(DagRun.state.label("run_state"), DagRun.backfill_id),
+            *(DagRun.state.label("run_state"), DagRun.backfill_id, DagRun.bundle_version, DagModel.bundle_name),
             *(DagModel.is_paused, DagModel.max_active_tasks, DagModel.max_active_runs),
             DagModel.has_task_concurrency_limits,
         )
@@ -84,6 +84,7 @@ def _facts(session: "Session", query: TaskQuery, row: Any) -> TaskFacts:
         undone=undone,
         scheduler_seen_at=seen,
         scheduler_alive=alive,
+        runs=RunVersion(row.bundle_name, row.bundle_version) if row.bundle_name and row.bundle_version else None,
     )
 
 

@@ -54,6 +54,14 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunVersion:
+    """The version of its bundle that a run is pinned to, as Airflow names it."""
+
+    bundle: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFacts:
     """A task instance.
 
@@ -67,6 +75,7 @@ class TaskFacts:
         undone: Upstream tasks that are not done, with their states; or other dependencies that are not met.
         scheduler_seen_at: The last heartbeat of any scheduler.
         scheduler_alive: It is recent enough.
+        runs: What its run is pinned to; None for a bundle without versions.
     """
 
     queue: str
@@ -83,3 +92,4 @@ class TaskFacts:
     undone: tuple[str, ...] = ()
     scheduler_seen_at: datetime | None = None
     scheduler_alive: bool = True
+    runs: RunVersion | None = None

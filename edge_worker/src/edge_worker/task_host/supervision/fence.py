@@ -24,8 +24,8 @@ KILL_AHEAD_S = 1.0
 
 _ASK_S = 2.0
 _PROC = Path("/proc")
-_PARENT_FIELD = 1
 _STOPPED = frozenset({b"T", b"t"})
+_DEAD = frozenset({b"Z", b"X"})
 _MAX_ROUNDS = 20
 
 
@@ -160,25 +160,32 @@ def agent_answers(gateway_socket: str) -> bool:
 
 def is_frozen() -> bool:
     """Whether all processes below this one are stopped. False if there are none."""
-    table = _living()
-    found = _descendants(os.getpid(), table)
-    return bool(found) and all(table[pid].state in _STOPPED for pid in found)
+    found = _living_descendants()
+    return bool(found) and all(one.state in _STOPPED for one in found.values())
 
 
 def end_descendants() -> None:
-    """Kills all processes below this one. Those whose parent dies become its children; the next round finds them."""
+    """Kills all processes below this one. Those whose parent dies become its children; the next round finds them.
+
+    Whole groups are killed: a process that forks and exits all the time is gone before it can be killed by its number.
+    What it leaves behind in the process table, until this process removes it, names its group.
+    """
     for _ in range(_MAX_ROUNDS):
-        found = _descendants(os.getpid(), _living())
-        if not found:
+        below = _descendants(os.getpid(), _processes())
+        for group in {one.group for one in below.values()} - {os.getpgrp()}:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        living = _living(below)
+        if not living:
             return
-        signals.send(signal.SIGKILL, found)
+        signals.send(signal.SIGKILL, living)
         threading.Event().wait(0.05)
 
 
 def names_of_descendants() -> list[str]:
     """The living processes below this one, for people."""
     names = []
-    for pid in sorted(_descendants(os.getpid(), _living())):
+    for pid in sorted(_living_descendants()):
         with contextlib.suppress(OSError):
             names.append(f"{(_PROC / str(pid) / 'comm').read_text(errors='replace').strip()} (pid {pid})")
     return names
@@ -187,22 +194,30 @@ def names_of_descendants() -> list[str]:
 class _Process(NamedTuple):
     state: bytes
     parent: int
+    group: int
 
 
-def _descendants(ancestor: int, table: Mapping[int, _Process]) -> set[int]:
+def _living_descendants() -> dict[int, _Process]:
+    return _living(_descendants(os.getpid(), _processes()))
+
+
+def _living(processes: Mapping[int, _Process]) -> dict[int, _Process]:
+    return {pid: one for pid, one in processes.items() if one.state not in _DEAD}
+
+
+def _descendants(ancestor: int, table: Mapping[int, _Process]) -> dict[int, _Process]:
     found: set[int] = set()
     while grown := {pid for pid, it in table.items() if it.parent == ancestor or it.parent in found} - found:
         found |= grown
-    return found
+    return {pid: table[pid] for pid in found}
 
 
-def _living() -> dict[int, _Process]:
-    """All living processes, without zombies."""
+def _processes() -> dict[int, _Process]:
+    """All processes, also ended ones whose parent has not asked how they ended."""
     table = {}
     for entry in os.listdir(_PROC) if _PROC.is_dir() else ():  # noqa: PTH208 (a name is enough, and there are many)
         if entry.isdigit():
             with contextlib.suppress(OSError):
-                fields = (_PROC / entry / "stat").read_bytes().rpartition(b")")[2].split()
-                if fields[0] not in {b"Z", b"X"}:
-                    table[int(entry)] = _Process(fields[0], int(fields[_PARENT_FIELD]))
+                state, parent, group = (_PROC / entry / "stat").read_bytes().rpartition(b")")[2].split()[:3]
+                table[int(entry)] = _Process(state, int(parent), int(group))
     return table

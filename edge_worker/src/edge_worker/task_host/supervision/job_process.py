@@ -15,14 +15,15 @@ from edge_worker.task_host.protocol import LaunchAnswer
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def run(job: str, job_dir: Path, ready: int, work: Callable[[], Result]) -> int:
+def run(job: str, job_dir: Path, ready: int, work: Callable[[int], Result]) -> int:
     """Runs a job in a process of its own, and returns the process's exit status.
 
     Args:
         job: Its id.
         job_dir: Its folder.
         ready: Descriptor for the answer, one JSON object, once it is decided whether the job runs here.
-        work: Runs the job to its end; must not raise.
+        work: Runs the job to its end; must not raise. Called with the descriptor of the job's lock: while a process
+            has it open, the job counts as alive.
     """
     os.setsid()
     _become_subreaper()
@@ -37,7 +38,7 @@ def run(job: str, job_dir: Path, ready: int, work: Callable[[], Result]) -> int:
         return 1
     _answer(ready, {"ok": True})
     _redirect_output(job_dir)
-    result = work()
+    result = work(lock)
     sys.stdout.flush()
     job_files.write_result(job_dir, result)
     job_files.release_lock(lock)

@@ -54,11 +54,11 @@ def add_why(commands: Subparsers) -> None:
         help=WHY,
         description="Say why a task instance or a job has not started; the cause that blocks it most comes first.",
     )
-    why.add_argument("dag", metavar="DAG", nargs="?", help="id of the DAG")
+    why.add_argument("dag", metavar="DAG", nargs="?", help="id of the DAG; alone, the id of a job")
     why.add_argument("run", metavar="RUN", nargs="?", help="id of the run")
     why.add_argument("task", metavar="TASK", nargs="?", help="id of the task")
     why.add_argument("--map-index", type=int, default=-1, metavar="N", help="of a mapped task")
-    why.add_argument("--job", metavar="JOB", help="a job, in place of DAG, RUN and TASK")
+    why.add_argument("--job", metavar="JOB", help="the same as the id of a job alone")
     add_relay_options(why)
     why.set_defaults(command=lazily("why", "show_causes"))
 

@@ -9,11 +9,11 @@ from edge_relay.cli.arguments.lazily import Subparsers, lazily
 SUBMIT = "submit a command or a payload to a queue, and follow it to its end"
 _DESCRIPTION = (
     "Submit a command: everything after '--' is the program with its arguments. Its log is printed while it runs, and "
-    "its exit code becomes the exit status. Ctrl-C cancels it."
+    "its exit code becomes the exit status. Ctrl-C cancels it. While it waits, standard error has the reason."
 )
 _EPILOG = (
-    "Exit status: that of the command; 128 and the signal if a signal ended it; 1 if the job ended in another way, or "
-    "not all jobs of a batch succeeded; 2 wrong usage or setting; 3 no answer."
+    "Exit status: that of the command; 128 and the signal if a signal ended it; 130 after Ctrl-C; 1 if the job ended "
+    "in another way or was parked, or not all jobs of a batch succeeded; 2 wrong usage or setting; 3 no answer."
 )
 
 

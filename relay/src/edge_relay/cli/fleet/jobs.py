@@ -13,6 +13,7 @@ from edge_relay.cli.show.table import Column
 from edge_schemas.admin.actions import JobActionRequest
 from edge_schemas.admin.rows import JobDetail, JobPage, JobRow
 from edge_schemas.life.model import JobRecord, JobState
+from edge_schemas.why.wording import short_digest
 from edge_schemas.wire import routes
 
 JOBS = Kind("job", "jobs", routes.ADMIN_JOB_ACTIONS, "jobs", JobActionRequest)
@@ -156,6 +157,9 @@ def _facts(detail: JobDetail, on: Screen) -> Iterator[tuple[str, str]]:
     yield _work(record)
     yield "state", record.state.value if record.parked is None else f"{record.state}, parked: {record.parked}"
     yield "offline", f"given up after {span(offline.tolerance_s)} without contact; on silence: {offline.on_silence}"
+    if (bundle := detail.bundle) is not None:
+        packages = "" if bundle.requirements is None else f", with the packages of {bundle.requirements}"
+        yield "DAG code", f"version {short_digest(bundle.digest)} of bundle {bundle.name}{packages}"
     if record.holder is not None:
         site = "" if detail.row.site is None else f" at {detail.row.site}"
         yield "worker", f"{record.holder.worker}{site}, since {on.moment(record.holder.started_at)}"

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from edge_relay.cli.admin_client import wrong_input
 from edge_relay.cli.output import EXIT_USAGE, Failure
 from edge_relay.cli.submit.calls import ProducerCalls
-from edge_relay.cli.submit.follow import patiently, wait_for_end
+from edge_relay.cli.submit.follow import wait_for_end
+from edge_relay.cli.submit.patience import patiently
+from edge_relay.cli.submit.waiting import WaitTeller
 from edge_schemas.producers.submissions import MAX_BATCH, JobStatus, Submission, SubmissionBatch
 
 _PIECE_BYTES = 4 << 20
@@ -77,11 +79,12 @@ def _pieces(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
 
 
 def wait_for_all(calls: ProducerCalls, jobs: Sequence[str]) -> list[JobStatus]:
-    """The ends of all jobs, with a line on standard error that says how many there are."""
+    """All jobs when each has ended or is parked, with a line on standard error that says how many there are."""
     ended: list[JobStatus] = []
     shows = sys.stderr.isatty()
+    waits = WaitTeller(calls, is_batch=True)
     for job in jobs:
-        ended.append(wait_for_end(calls, job))
+        ended.append(wait_for_end(calls, job, waits))
         if shows:
             print(f"\r{len(ended)} of {len(jobs)} jobs have ended", end="", file=sys.stderr, flush=True)
     if shows:
@@ -89,7 +92,12 @@ def wait_for_all(calls: ProducerCalls, jobs: Sequence[str]) -> list[JobStatus]:
     return ended
 
 
+def verdict_of(status: JobStatus) -> str:
+    """How a job has ended; it has not if it is parked."""
+    return "parked" if status.outcome is None else status.outcome.verdict.value
+
+
 def summary(ended: Sequence[JobStatus]) -> str:
     """How many ended how."""
-    verdicts = Counter(one.outcome.verdict.value for one in ended if one.outcome is not None)
+    verdicts = Counter(verdict_of(one) for one in ended)
     return ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))

@@ -12,7 +12,6 @@ from edge_relay.cli.output import EXIT_USAGE, Failure
 from edge_relay.settings import SettingsError
 from edge_relay.standalone.info import read_info
 from edge_schemas.producers.submissions import (
-    MAX_WAIT_S,
     BatchResult,
     Cancellation,
     JobStatus,
@@ -20,10 +19,12 @@ from edge_schemas.producers.submissions import (
     SubmissionBatch,
     Submitted,
 )
+from edge_schemas.why.for_producers import WaitAnswer
 from edge_schemas.wire import routes
 from edge_service.private_files import read_secret
 
 _MARGIN_S = 15.0
+_CA_OPTION = "--ca-file or RELAY_CA_FILE"
 
 
 class ProducerSettings(BaseSettings):
@@ -67,6 +68,10 @@ class ProducerCalls:
         answer = self.client.call("GET", routes.JOB.format(job=job), query=query, timeout_s=wait_s + _MARGIN_S)
         return parse(JobStatus, answer)
 
+    def why(self, job: str) -> WaitAnswer:
+        """Why a job waits."""
+        return parse(WaitAnswer, self.client.call("GET", routes.JOB_WHY.format(job=job)))
+
     def log(self, job: str, offset: int, *, wait_s: float = 0.0) -> bytes:
         """The log from this offset; nothing if nothing was added within this time."""
         query = {"offset": str(offset), "wait": f"{wait_s:g}"}
@@ -101,8 +106,5 @@ def connect(options: Namespace) -> ProducerCalls:
         text = "the access token of a producer is needed: --access-token-file, RELAY_ACCESS_TOKEN_FILE"
         raise Failure(text, EXIT_USAGE)
     ca_file = options.ca_file or settings.ca_file or (info.ca_file if info is not None else None)
-    return ProducerCalls(AdminClient(str(url).rstrip("/"), token, ca_file, uses_proxy=True))
-
-
-LONGEST_WAIT_S = MAX_WAIT_S - 5.0
-"""Of one call; a proxy may cut longer ones."""
+    client = AdminClient(str(url).rstrip("/"), token, ca_file, uses_proxy=True, option="--relay", ca_option=_CA_OPTION)
+    return ProducerCalls(client)

@@ -9,10 +9,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from edge_relay.cli.admin_client import wrong_input
-from edge_relay.cli.output import EXIT_USAGE, Failure, print_json, print_line, print_table
-from edge_relay.cli.submit.batch import read_batch, submit_all, summary, wait_for_all
+from edge_relay.cli.output import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    Failure,
+    print_json,
+    print_line,
+    print_table,
+)
+from edge_relay.cli.submit.batch import read_batch, submit_all, summary, verdict_of, wait_for_all
 from edge_relay.cli.submit.calls import ProducerCalls, connect
-from edge_relay.cli.submit.follow import Follower, exit_status, patiently, wait_for_end
+from edge_relay.cli.submit.follow import Follower, exit_status, wait_for_end
+from edge_relay.cli.submit.patience import patiently, tell
+from edge_relay.cli.submit.waiting import WaitTeller
 from edge_schemas.life.model import Verdict
 from edge_schemas.producers.submissions import JobStatus, Submission
 from edge_schemas.wire.content import BYTES, MAX_CONTENT_BYTES, SentContent
@@ -85,20 +95,32 @@ def _read_payload(name: str) -> bytes:
 
 
 def _follow(calls: ProducerCalls, job: str, options: Namespace) -> JobStatus:
+    follower = Follower(calls, job)
+
+    def end() -> JobStatus:
+        return wait_for_end(calls, job, WaitTeller(calls)) if options.json else follower.until_ended()
+
     try:
-        return wait_for_end(calls, job) if options.json else Follower(calls, job).until_ended()
+        return end()
     except KeyboardInterrupt:
-        print(f"edge-relay: cancelling job {job}", file=sys.stderr, flush=True)
+        tell(f"cancelling job {job}; Ctrl-C again does not wait for its end")
         patiently(lambda: calls.cancel(job))
-        raise
+        status = end()
+        raise Ended(f"job {job} was interrupted: {_end_text(status)}", EXIT_INTERRUPTED) from None
 
 
 def _end(status: JobStatus) -> None:
     outcome = status.outcome
-    if outcome is None or outcome.verdict is Verdict.SUCCEEDED:
-        return
+    if outcome is None or outcome.verdict is not Verdict.SUCCEEDED:
+        raise Ended(f"job {status.job} {_end_text(status)}", exit_status(status) or EXIT_FAILED)
+
+
+def _end_text(status: JobStatus) -> str:
+    outcome = status.outcome
+    if outcome is None:
+        return f"is parked, and only an operator can let it run: {status.parked}"
     where = f" on {status.worker}" if status.worker else ""
-    raise Ended(f"job {status.job} {outcome.verdict.value}{where}: {outcome.reason}", exit_status(status) or 1)
+    return f"{outcome.verdict.value}{where}" + (f": {outcome.reason}" if outcome.reason else "")
 
 
 def _submit_batch(options: Namespace) -> None:
@@ -118,6 +140,5 @@ def _submit_batch(options: Namespace) -> None:
 
 def _row(one: JobStatus) -> tuple[str, ...]:
     outcome = one.outcome
-    verdict = "-" if outcome is None else outcome.verdict.value
     code = "-" if outcome is None or outcome.exit_code is None else str(outcome.exit_code)
-    return one.job, one.name, one.worker or "-", verdict, code, str(one.attempt)
+    return one.job, one.name, one.worker or "-", verdict_of(one), code, str(one.attempt)

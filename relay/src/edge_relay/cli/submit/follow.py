@@ -2,21 +2,19 @@
 
 import json
 import sys
-from collections.abc import Callable
-from time import monotonic, sleep
-from typing import TypeVar
 
-from edge_relay.cli.output import EXIT_FAILED, EXIT_NO_ANSWER, Failure, printable
-from edge_relay.cli.submit.calls import LONGEST_WAIT_S, ProducerCalls
+from edge_relay.cli.output import EXIT_FAILED, encodable, printable
+from edge_relay.cli.submit.calls import ProducerCalls
+from edge_relay.cli.submit.patience import TOLD_AFTER_S, patiently
+from edge_relay.cli.submit.waiting import WaitTeller
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.producers.submissions import JobStatus
 
-PATIENCE_S = 15 * 60.0
-"""How long a relay may be away while a job is followed; the job does not depend on it."""
 _LOG_WAIT_S = 10.0
-_TOLD_AFTER_S = 5.0
-
-T = TypeVar("T")
+_LONGEST_LINE_BYTES = 8 << 20
+"""A worker writes no longer ones; of another one, the parts are printed as lines."""
+_WAIT_S = 15.0
+"""Of one call: in between it is seen that a job was parked, and said why it waits."""
 
 
 class Follower:
@@ -27,19 +25,18 @@ class Follower:
         self._job = job
         self._offset = 0
         self._rest = b""
-        self._told: str | None = None
-        self._began = monotonic()
+        self._waits = WaitTeller(calls)
 
     def until_ended(self) -> JobStatus:
-        """Print the log until the job has ended.
+        """Print the log until the job has ended or is parked.
 
         Raises:
             Failure: The relay refuses to answer, or has been away for too long.
         """
         while True:
             status = patiently(lambda: self._calls.status(self._job))
-            self._tell(status)
-            if status.state is JobState.ENDED:
+            self._waits.saw(status)
+            if is_over(status):
                 while self._print_more(wait_s=0.0):
                     pass
                 self._print_line(self._rest)
@@ -55,6 +52,9 @@ class Follower:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._print_line(line)
+        if len(self._rest) > _LONGEST_LINE_BYTES:
+            self._print_line(self._rest)
+            self._rest = b""
         return bool(data)
 
     @staticmethod
@@ -64,53 +64,28 @@ class Follower:
         try:
             record = json.loads(line)
             text, logger = str(record["event"]), str(record.get("logger"))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             text, logger = line.decode(errors="replace"), "task.stdout"
-        # The log comes from a machine that others control: no control characters for the terminal.
-        shown = printable(text, keep="\t") if sys.stdout.isatty() else text
-        print(shown, file=sys.stdout if logger == "task.stdout" else sys.stderr, flush=True)
-
-    def _tell(self, status: JobStatus) -> None:
-        text = _situation(status)
-        if text == self._told or (text is not None and monotonic() - self._began < _TOLD_AFTER_S):
-            return
-        self._told = text
-        if text is not None:
-            print(f"edge-relay: {printable(text)}", file=sys.stderr, flush=True)
+        stream = sys.stdout if logger == "task.stdout" else sys.stderr
+        # The log comes from a machine that others control: no control characters for a terminal.
+        shown = printable(text, keep="\t") if stream.isatty() else text
+        print(encodable(shown, stream), file=stream, flush=True)
 
 
-def _situation(status: JobStatus) -> str | None:
-    if status.state is not JobState.WAITING:
-        return None
-    if status.parked is not None:
-        return f"the job is parked and waits for an operator: {status.parked}"
-    again = f" again (attempt {status.attempt} of {status.max_attempts} is over)" if status.attempt else ""
-    return f"the job waits{again} in queue {status.queue}"
+def is_over(status: JobStatus) -> bool:
+    """Whether there is nothing more to wait for: a parked job waits for an operator, perhaps for ever."""
+    return status.state is JobState.ENDED or status.parked is not None
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """The answer of a call that may be repeated, also while the relay is away.
-
-    Raises:
-        Failure: The relay refused it, or has been away for too long.
-    """
-    deadline, pause_s = monotonic() + PATIENCE_S, 0.5
+def wait_for_end(calls: ProducerCalls, job: str, waits: WaitTeller) -> JobStatus:
+    """The status of a job when it has ended or is parked, without its log."""
+    wait_s = TOLD_AFTER_S
     while True:
-        try:
-            return call()
-        except Failure as failure:
-            if failure.status != EXIT_NO_ANSWER or monotonic() >= deadline:
-                raise
-            sleep(pause_s)
-            pause_s = min(2 * pause_s, 10.0)
-
-
-def wait_for_end(calls: ProducerCalls, job: str) -> JobStatus:
-    """The status of a job at its end, without its log."""
-    while True:
-        status = patiently(lambda: calls.status(job, wait_s=LONGEST_WAIT_S))
-        if status.state is JobState.ENDED:
+        status = patiently(lambda: calls.status(job, wait_s=wait_s))  # noqa: B023  # called at once
+        if is_over(status):
             return status
+        waits.saw(status)
+        wait_s = _WAIT_S
 
 
 def exit_status(status: JobStatus) -> int:

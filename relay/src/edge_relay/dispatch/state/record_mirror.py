@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import RECORDS_BUCKET, consumer_name
+from edge_broker.subjects import RECORDS_BUCKET, queue_token
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.dispatch.state.watched_job import WatchedJob, watched_job
 from edge_schemas.life.model import JobState
@@ -21,8 +21,6 @@ OnEnd = Callable[[str, WatchedJob | None], None]
 """The id of a job whose record shows that it has ended, with the job; or that is gone from the bucket, with None."""
 OnRecord = Callable[[WatchedJob | None, WatchedJob | None], None]
 """A job before and after a change of its record; None for one that is not known or not unfinished."""
-OnValue = Callable[[str, bytes | None], None]
-"""The id of a job and its record as it is stored; None if it has left the bucket."""
 
 ENDED_FOR_S = 300.0
 MAX_ENDED = 10_000
@@ -30,17 +28,20 @@ MAX_ENDED = 10_000
 
 
 class RecordMirror:
-    """Follows the records. Run `run()` in a task group."""
+    """Follows the records. Run `run()` in a task group.
+
+    Attributes:
+        watched: The bucket.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._watched = WatchedBucket(broker, RECORDS_BUCKET, self._apply, on_complete=self._completed)
+        self.watched = WatchedBucket(broker, RECORDS_BUCKET, self._apply, on_complete=self._completed)
         self._jobs: dict[str, WatchedJob] = {}
         self._ended: OrderedDict[str, tuple[float, WatchedJob]] = OrderedDict()
         self._on_job: list[OnJob] = []
         self._on_end: list[OnEnd] = []
         self._on_record: list[OnRecord] = []
-        self._on_value: list[OnValue] = []
         self._on_current: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
@@ -49,12 +50,17 @@ class RecordMirror:
     @property
     def complete(self) -> asyncio.Event:
         """Set while all records are known; cleared when the connection is lost."""
-        return self._watched.complete
+        return self.watched.complete
 
     @property
     def is_current(self) -> bool:
         """Whether all records have been listed over the connection that stands now."""
-        return self._watched.complete.is_set() and self._broker.connected
+        return self.watched.complete.is_set() and self._broker.connected
+
+    @property
+    def position(self) -> int:
+        """The revision of the newest record that is known."""
+        return self.watched.position
 
     def on_job(self, listener: OnJob) -> None:
         """Call `listener` at each change that may matter to a worker, whether or not the mirror is current."""
@@ -67,10 +73,6 @@ class RecordMirror:
     def on_end(self, listener: OnEnd) -> None:
         """Call `listener` at each record of an ended job and at each one that is gone, known before or not."""
         self._on_end.append(listener)
-
-    def on_value(self, listener: OnValue) -> None:
-        """Call `listener` with each record, ended ones too, also while the records are listed."""
-        self._on_value.append(listener)
 
     def jobs(self) -> Iterable[WatchedJob]:
         """All unfinished jobs; to be read without a pause."""
@@ -90,20 +92,15 @@ class RecordMirror:
         return self._jobs.get(job)
 
     def queue_of(self, job: str) -> str | None:
-        """The queue of a job that has not ended, as its consumer is named; None for others."""
+        """The queue of a job that has not ended, as a token; None for others."""
         known = self._jobs.get(job)
-        return None if known is None else consumer_name(known.team, known.queue)
+        return None if known is None else queue_token(known.team, known.queue)
 
     async def run(self) -> None:
         """Follow the records until cancelled."""
-        await self._watched.run()
+        await self.watched.run()
 
     def _apply(self, job: str, value: bytes | None) -> None:
-        self._follow(job, value)
-        for on_value in self._on_value:
-            on_value(job, value)
-
-    def _follow(self, job: str, value: bytes | None) -> None:
         before, found = self._jobs.get(job), None if value is None else watched_job(job, value)
         after = found
         if found is not None and found.state is JobState.ENDED:

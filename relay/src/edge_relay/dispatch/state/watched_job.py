@@ -88,6 +88,13 @@ class WatchedJob:
     not_before: float | None = field(compare=False)
     ending: Ending | None = field(compare=False)
 
+    @property
+    def job_kind(self) -> JobKind:
+        """What it is."""
+        if self.terms is not None:
+            return self.terms.kind
+        return JobKind.TASK if self.kind is None else JobKind(self.kind.value)
+
 
 class _Part(BaseModel):
     """A part of a record with the fields that count here."""

@@ -20,7 +20,10 @@ def _moments(record: JobRecord) -> Iterator[JobMoment]:
         if note.attempt is not None:
             who = f"attempt {note.attempt} ended"
         yield JobMoment(at=note.at, what=f"{who}: {note.reason}", worker=note.worker)
-    if record.waiting_again_since is not None:
+    redriven = record.redriven
+    if redriven is not None:
+        yield JobMoment(at=redriven.at, what=redriven.reason)
+    if record.waiting_again_since is not None and (redriven is None or redriven.at != record.waiting_again_since):
         yield JobMoment(at=record.waiting_again_since, what="waits again")
     if record.parked is not None:
         at = record.releases[-1].at if record.releases else record.waits_since

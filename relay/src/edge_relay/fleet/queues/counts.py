@@ -1,4 +1,4 @@
-"""What the server reports of each queue's consumer, and what the records say, at one moment."""
+"""What the server reports of each queue's consumers, and what the records say, at one moment."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from edge_relay.dispatch.state.watched_job import WatchedJob
 from edge_relay.fleet.lists.slices import in_slices
 from edge_relay.fleet.queues.flow import QueueKey
 from edge_schemas.life.model import JobState
+from edge_schemas.wire.jobs import JobKind
 
 
 @dataclass(slots=True)
@@ -30,12 +31,14 @@ class RecordCounts:
     Attributes:
         waiting: That wait and are not parked.
         running_at: Those that run, by their worker.
+        waiting_kinds: Of those that wait and are not parked.
         oldest: Since when the job that has waited longest waits, as Unix time.
     """
 
     waiting: int = 0
     running: int = 0
     parked: int = 0
+    waiting_kinds: set[JobKind] = field(default_factory=set)
     oldest: float | None = None
     running_at: Counter[str | None] = field(default_factory=Counter)
 
@@ -48,6 +51,7 @@ class RecordCounts:
             self.parked += 1
         else:
             self.waiting += 1
+            self.waiting_kinds.add(job.job_kind)
             if self.oldest is None or job.waits_since < self.oldest:
                 self.oldest = job.waits_since
 
@@ -65,12 +69,13 @@ async def read_consumers(broker: Broker) -> dict[QueueKey, ConsumerCounts]:
     counts: dict[QueueKey, ConsumerCounts] = {}
     for info in found:
         try:
-            team, queue, _ = parse_job_subject(info["config"].get("filter_subject", ""))
+            team, queue, *_ = parse_job_subject(info["config"].get("filter_subject", ""))
         except ValueError:
             continue  # of another application
-        counts[team, queue] = ConsumerCounts(
-            info["num_pending"], info["num_ack_pending"], info.get("num_redelivered", 0)
-        )
+        of_queue = counts.setdefault((team, queue), ConsumerCounts())
+        of_queue.waiting += info["num_pending"]
+        of_queue.granted += info["num_ack_pending"]
+        of_queue.redelivered += info.get("num_redelivered", 0)
     return counts
 
 

@@ -1,11 +1,11 @@
 """The rows of the list of queues."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from edge_broker.subjects import consumer_name
+from edge_broker.subjects import queue_token
 from edge_relay.desired.state import DesiredState
 from edge_relay.fleet.lists.pages import Column, Order, unix
 from edge_relay.fleet.queues.counts import ConsumerCounts, RecordCounts
@@ -30,8 +30,12 @@ QUEUE_ORDER: Order[QueueRow] = Order(
         "workers": Column(lambda row: row.workers),
         "free_slots": Column(lambda row: row.free_slots),
     },
-    lambda row: consumer_name(row.team, row.queue),
+    lambda row: queue_token(row.team, row.queue),
 )
+
+
+Accepts = frozenset[str]
+"""The kinds of jobs that a worker accepts."""
 
 
 @dataclass(slots=True)
@@ -39,13 +43,18 @@ class Served:
     """Who serves a queue.
 
     Attributes:
-        able: Workers that could take a job now.
+        able: Workers that could take a job now, by the kinds that they accept.
         free: Slots of these.
     """
 
     workers: int = 0
-    able: int = 0
-    free: int = 0
+    able: Counter[Accepts] = field(default_factory=Counter)
+    free: Counter[Accepts] = field(default_factory=Counter)
+
+    def for_kinds(self, kinds: Collection[str]) -> tuple[int, int]:
+        """How many workers could take a job of one of these kinds, or of any if none is given, and their free slots."""
+        able = [accepts for accepts in self.able if not kinds or not accepts.isdisjoint(kinds)]
+        return sum(self.able[accepts] for accepts in able), sum(self.free[accepts] for accepts in able)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,9 @@ def served_queues(
                 if key not in paused:
                     paused[key] = desired.is_paused(*key)
                 if not paused[key]:
-                    served.able += 1
-                    served.free += view.poll.free
+                    accepts = frozenset((*view.poll.kinds, *view.poll.auxiliary))
+                    served.able[accepts] += 1
+                    served.free[accepts] += view.poll.free
     return found
 
 
@@ -146,6 +156,7 @@ def _row(
     team, queue = key
     messages = counts.consumers.get(key) or ConsumerCounts()
     records = counts.records.get(key) or RecordCounts()
+    able, free = served.for_kinds(records.waiting_kinds)
     return QueueRow(
         queue=queue,
         team=team,
@@ -160,8 +171,8 @@ def _row(
         redeliveries=messages.redelivered,
         dead=records.parked,
         workers=served.workers,
-        workers_able=served.able,
-        free_slots=served.free,
+        workers_able=able,
+        free_slots=free,
         in_per_minute=flow.come(key),
         out_per_minute=flow.gone(key),
     )

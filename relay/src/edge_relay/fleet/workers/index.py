@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_relay.desired.keys import SITE_PREFIX, WORKER_PREFIX
 from edge_relay.desired.state import CurrentOrder, DesiredState
 from edge_relay.desired.worker_state import worker_state
 from edge_relay.fleet.lists.cached import Cached, Dated
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.fleet import Fleet
 from edge_relay.metrics.last_poll import LastPoll
+from edge_schemas.admin.desired import SITE_PREFIX, WORKER_PREFIX
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 
 KEPT_WITHOUT_READER_S = 300.0

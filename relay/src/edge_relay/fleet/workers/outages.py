@@ -6,7 +6,7 @@ from datetime import datetime
 
 import structlog
 
-from edge_broker.audit import Audit, Fact
+from edge_broker.audit import Audit, Fact, last_event
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_relay.fleet.workers.contacts import Contact, Contacts, Event
@@ -109,13 +109,13 @@ class Outages:
             "names": ", ".join(event.names),
         }
         for _ in range(ATTEMPTS):
-            offline = await self._audit.last(f"{kind}-offline", kind, target)
+            offline = await last_event(self._broker, f"{kind}-offline", kind, target)
             if event.lost:
                 if offline is not None and (since := _since(offline)) is not None and since >= event.since:
                     return
                 action, last = f"{kind}-offline", offline
             else:
-                online = await self._audit.last(f"{kind}-online", kind, target)
+                online = await last_event(self._broker, f"{kind}-online", kind, target)
                 if offline is None or (online is not None and online.sequence > offline.sequence):
                     return
                 action, last = f"{kind}-online", online

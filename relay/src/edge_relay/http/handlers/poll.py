@@ -5,6 +5,7 @@ from aiohttp import web
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.callers import Callers
+from edge_relay.http.raw_bodies import in_pieces
 from edge_relay.limits.rates import RateLimit
 from edge_schemas.wire import routes
 from edge_schemas.wire.polls import Poll, PollAnswer
@@ -29,12 +30,13 @@ class PollHandlers:
         self._rate.take(principal.worker)
         await self._polls.wait_ready()
         report = await self._bodies.large(request, principal.worker, Poll)
-        sent: web.Response | None = None
+        sent: web.StreamResponse | None = None
 
         async def send(answer: PollAnswer | None) -> None:
             nonlocal sent
-            sent = web.Response(status=204) if answer is None else json_response(answer)
-            # Written here and not by the server: a lost connection must be noticed while grants can be returned.
+            # Written here and not by the server: a lost connection must be noticed while grants can be returned, and so
+            # must a worker that does not read them.
+            sent = await in_pieces(request, web.Response(status=204) if answer is None else json_response(answer))
             await sent.prepare(request)
             await sent.write_eof()
 

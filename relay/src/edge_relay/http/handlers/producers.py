@@ -7,12 +7,15 @@ import structlog
 from aiohttp import web
 
 from edge_relay.http.bodies import JsonBodies, job_of, json_response, read_model
-from edge_relay.http.producer_callers import ProducerCallers, owner_of
+from edge_relay.http.producer_callers import ProducerCallers, owner_of, patience_s
 from edge_relay.http.queries import parse_query
+from edge_relay.http.raw_bodies import in_pieces
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.submissions.accept import Submissions
 from edge_relay.submissions.lists import SubmittedLists
 from edge_relay.submissions.logs import SubmittedLogs
 from edge_relay.submissions.status import SubmittedJobs
+from edge_relay.why.for_producers import WaitCauses
 from edge_schemas.producers.queries import JobsQuery, LogQuery, NoQuery, WaitQuery
 from edge_schemas.producers.submissions import (
     MAX_BATCH_BYTES,
@@ -34,6 +37,7 @@ class ProducerParts:
     jobs: SubmittedJobs
     lists: SubmittedLists
     logs: SubmittedLogs
+    causes: WaitCauses
 
 
 class ProducerHandlers:
@@ -53,6 +57,7 @@ class ProducerHandlers:
             web.get(routes.QUEUE, self.show_queue, allow_head=False),
             web.get(routes.JOB, self.show_job, allow_head=False),
             web.get(routes.JOB_LOG, self.show_log, allow_head=False),
+            web.get(routes.JOB_WHY, self.show_why, allow_head=False),
             web.post(routes.JOB_CANCEL, self.cancel),
         ]
 
@@ -71,12 +76,12 @@ class ProducerHandlers:
             body = await read_model(request, SubmissionBatch, MAX_BATCH_BYTES, account.add)
             return json_response(await self._parts.submissions.submit_all(producer, queue, body.jobs))
 
-    async def show_list(self, request: web.Request) -> web.Response:
+    async def show_list(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/queues/{queue}/jobs`."""
         producer, queue = await self._callers.of_queue(request, change=False)
         query = parse_query(request, JobsQuery)
         scanned = partial(self._callers.scanned, producer)
-        return json_response(await self._parts.lists.page(queue, query, scanned))
+        return await self._answer(request, producer, json_response(await self._parts.lists.page(queue, query, scanned)))
 
     async def show_queue(self, request: web.Request) -> web.Response:
         """`GET /v1/queues/{queue}`."""
@@ -84,24 +89,36 @@ class ProducerHandlers:
         parse_query(request, NoQuery)
         return json_response(self._parts.lists.figures(queue, partial(self._callers.scanned, producer)))
 
-    async def show_job(self, request: web.Request) -> web.Response:
+    async def show_job(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/jobs/{job}`; with `wait`, answered at the end of the job."""
         producer = await self._callers.producer(request, change=False)
         job, query = _job(request), parse_query(request, WaitQuery)
-        return json_response(await self._parts.jobs.status(producer, job, wait_s=query.wait))
+        check, wait_s = self._callers.check_again(request), patience_s(producer, query.wait)
+        status = await self._parts.jobs.status(producer, job, wait_s=wait_s, check=check)
+        return await self._answer(request, producer, json_response(status))
 
-    async def show_log(self, request: web.Request) -> web.Response:
+    async def show_log(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/jobs/{job}/log`: bytes from an offset; with `wait`, as soon as there are some."""
         producer = await self._callers.producer(request, change=False)
         job, query = _job(request), parse_query(request, LogQuery)
-        found = await self._parts.logs.read(producer, job, offset=query.offset, wait_s=query.wait)
+        check, wait_s = self._callers.check_again(request), patience_s(producer, query.wait)
+        found = await self._parts.logs.read(producer, job, offset=query.offset, wait_s=wait_s, check=check)
         headers = {
             routes.LOG_OFFSET_HEADER: str(found.part.offset),
             routes.JOB_STATE_HEADER: found.state.value,
             # Bytes of a program that anybody may have chosen: no browser shows them.
             "Content-Disposition": "attachment",
         }
-        return web.Response(body=found.part.data, content_type=LOG_TYPE, headers=headers)
+        answer = web.Response(body=found.part.data, content_type=LOG_TYPE, headers=headers)
+        return await self._answer(request, producer, answer)
+
+    async def show_why(self, request: web.Request) -> web.Response:
+        """`GET /v1/jobs/{job}/why`: why the job waits."""
+        producer = await self._callers.producer(request, change=False)
+        job = _job(request)
+        parse_query(request, NoQuery)
+        scanned = partial(self._callers.scanned, producer)
+        return json_response(await self._parts.causes.of_job(producer, job, scanned))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """`POST /v1/jobs/{job}/cancel`; a repeat changes nothing, and the body may be left out."""
@@ -111,6 +128,18 @@ class ProducerHandlers:
         if request.can_read_body:
             body = await self._bodies.small(request, owner_of(producer.name), Cancellation)
         return json_response(await self._parts.jobs.cancel(producer, job, body.reason))
+
+    async def _answer(self, request: web.Request, producer: Operator, answer: web.Response) -> web.StreamResponse:
+        """Send an answer that may be large. It counts as a body does until its producer has it.
+
+        Raises:
+            EdgeError: `rate_limited`.
+            ConnectionResetError: See `in_pieces`.
+        """
+        with self._bodies.held(owner_of(producer.name)) as account:
+            if isinstance(answer.body, bytes):
+                account.add(len(answer.body))
+            return await in_pieces(request, answer)
 
 
 def _job(request: web.Request) -> str:

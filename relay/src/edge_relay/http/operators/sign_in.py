@@ -10,6 +10,7 @@ from aiohttp import web
 from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.browsers import FLOW_COOKIE, SESSION_COOKIE
 from edge_relay.http.operator_callers import OperatorCallers
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.limits.addresses import group
 from edge_relay.shielded import run_to_completion
 from edge_relay.sign_in.oidc import FLOW_S, HOME, Oidc
@@ -71,19 +72,7 @@ class SignInHandlers:
     async def show_session(self, request: web.Request) -> web.Response:
         """Who the caller is and what they may do; also for a bearer."""
         operator, session = await self._callers.session(request)
-        if session is not None:
-            return self._session(session)
-        shown = Session(
-            name=operator.name,
-            role=operator.role,
-            scope=operator.scope,
-            by=operator.by,
-            expires_at=operator.expires_at,
-            airflow_url=self._airflow_url,
-            relay=self._relay,
-            version=self._version,
-        )
-        return json_response(shown)
+        return self._shown(operator, operator.expires_at) if session is None else self._session(session)
 
     async def sign_out(self, request: web.Request) -> web.Response:
         """End the session of this browser at every replica. A repeat is refused: there is no session any more."""
@@ -137,14 +126,16 @@ class SignInHandlers:
         return self._callers.sign_in.oidc
 
     def _session(self, session: OpenSession) -> web.Response:
-        operator = session.operator
+        return self._shown(session.operator, session.expires_at, csrf=session.csrf)
+
+    def _shown(self, operator: Operator, expires_at: datetime | None, *, csrf: str | None = None) -> web.Response:
         shown = Session(
             name=operator.name,
             role=operator.role,
             scope=operator.scope,
             by=operator.by,
-            expires_at=session.expires_at,
-            csrf=session.csrf,
+            expires_at=expires_at,
+            csrf=csrf,
             airflow_url=self._airflow_url,
             relay=self._relay,
             version=self._version,

@@ -1,9 +1,11 @@
 """Access tokens of operators, in `edge_access`. Only hashes are stored."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from edge_broker.bucket import Bucket, RevisionConflict
+from edge_broker.audited_bucket import AuditedBucket
+from edge_broker.bucket import RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.access_keys import ACCESS_PREFIX, dump
@@ -14,18 +16,30 @@ from edge_schemas.admin.access import (
     AccessTokenEntry,
     AccessTokenRequest,
 )
+from edge_schemas.admin.audit import AuditEvent
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
+
+Describe = Callable[[AccessTokenEntry], AuditEvent]
+"""What the audit says about a change of an entry, from the entry before."""
 
 
 class AccessTokenStore:
     """Creates, lists and revokes access tokens. Reads go through the stream leader, writes are compare-and-swap."""
 
     def __init__(self, broker: Broker) -> None:
-        self._bucket = Bucket(broker, ACCESS_BUCKET)
+        self._bucket = AuditedBucket(broker, ACCESS_BUCKET)
 
-    async def create(self, request: AccessTokenRequest, *, now: datetime) -> AccessToken:
-        """A new access token; shown once."""
+    async def create(
+        self, request: AccessTokenRequest, *, now: datetime, describe: Callable[[AccessToken], AuditEvent] | None = None
+    ) -> AccessToken:
+        """A new access token; shown once.
+
+        Args:
+            request: What it may do.
+            now: The current time.
+            describe: For the audit; None where no operator of the relay creates it.
+        """
         token = new_secret(SecretKind.ACCESS)
         token_hash = hash_secret(token)
         entry = AccessTokenEntry(
@@ -36,8 +50,7 @@ class AccessTokenStore:
             expires_at=None if request.ttl_s is None else now + timedelta(seconds=request.ttl_s),
             for_airflow=request.for_airflow,
         )
-        await self._bucket.put(ACCESS_PREFIX + token_hash, dump(entry), revision=0)
-        return AccessToken(
+        created = AccessToken(
             id=token_id(token_hash),
             token=token,
             name=entry.name,
@@ -45,6 +58,9 @@ class AccessTokenStore:
             scope=entry.scope,
             expires_at=entry.expires_at,
         )
+        event = None if describe is None else describe(created)
+        await self._bucket.put(ACCESS_PREFIX + token_hash, dump(entry), revision=0, event=event)
+        return created
 
     async def ensure(self, token: str, name: str, *, now: datetime, for_airflow: bool = False) -> None:
         """Store a token that exists already, for example in a file, unless it is stored. It may do everything."""
@@ -78,17 +94,20 @@ class AccessTokenStore:
             await self.revoke_one(token_hash, now=now)
         return hashes
 
-    async def revoke_one(self, token_hash: str, *, now: datetime) -> tuple[AccessTokenEntry, AccessTokenEntry]:
-        """Revoke one access token; returns its entry before and after: the same object if it was revoked earlier.
+    async def revoke_one(self, token_hash: str, *, now: datetime, describe: Describe | None = None) -> None:
+        """Revoke one access token; one that is revoked does not change.
+
+        Args:
+            token_hash: Of the token.
+            now: The current time.
+            describe: For the audit; None where no operator of the relay revokes it.
 
         Raises:
             EdgeError: `not_found`.
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
-        found = await self._change(token_hash, lambda entry: _revoked(entry, now))
-        if found is None:
+        if not await self._change(token_hash, lambda entry: _revoked(entry, now), describe):
             raise EdgeError(ErrorCode.NOT_FOUND, "there is no such access token")
-        return found
 
     async def record_use(self, token_hash: str, *, now: datetime) -> None:
         """Remember when a token was last used; a later time stays.
@@ -105,22 +124,25 @@ class AccessTokenStore:
         await self._change(token_hash, used)
 
     async def _change(
-        self, token_hash: str, change: Callable[[AccessTokenEntry], AccessTokenEntry]
-    ) -> tuple[AccessTokenEntry, AccessTokenEntry] | None:
+        self,
+        token_hash: str,
+        change: Callable[[AccessTokenEntry], AccessTokenEntry],
+        describe: Describe | None = None,
+    ) -> bool:
+        """Whether there is such a token; `change` returns the same object if there is nothing to change."""
         key = ACCESS_PREFIX + token_hash
         while True:
             stored = await self._bucket.get(key)
             if stored.value is None:
-                return None
+                return False
             before = AccessTokenEntry.model_validate_json(stored.value)
             after = change(before)
             if after is before:
-                return before, before
-            try:
-                await self._bucket.put(key, dump(after), revision=stored.revision)
-            except RevisionConflict:
-                continue
-            return before, after
+                return True
+            with suppress(RevisionConflict):
+                event = None if describe is None else describe(before)
+                await self._bucket.put(key, dump(after), revision=stored.revision, event=event)
+                return True
 
 
 def token_id(token_hash: str) -> str:

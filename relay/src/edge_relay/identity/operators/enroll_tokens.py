@@ -1,24 +1,30 @@
 """The list of enrolment tokens, and their revocation."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from edge_broker.bucket import Bucket, RevisionConflict
+from edge_broker.audited_bucket import AuditedBucket
+from edge_broker.bucket import RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.access_keys import ENROLL_PREFIX, dump
+from edge_schemas.admin.audit import AuditEvent
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import EnrollTokenEntry
 
 _READS_AT_ONCE = 16
 _LEAST_LIFE = timedelta(minutes=1)
+Describe = Callable[[EnrollTokenEntry], AuditEvent]
+"""What the audit says about a change of an entry, from the entry before."""
 
 
 class EnrollTokens:
     """Reads and revokes enrolment tokens. Reads go through the stream leader, writes are compare-and-swap."""
 
     def __init__(self, broker: Broker) -> None:
-        self._bucket = Bucket(broker, ACCESS_BUCKET)
+        self._bucket = AuditedBucket(broker, ACCESS_BUCKET)
 
     async def hashes(self, beginning: str = "") -> list[str]:
         """The hashes of all tokens that begin so, sorted; tokens that are gone may be among them."""
@@ -41,8 +47,14 @@ class EnrollTokens:
             if value is not None
         }
 
-    async def revoke(self, token_hash: str, *, now: datetime, kept_after_expiry: timedelta) -> EnrollTokenEntry:
+    async def revoke(self, token_hash: str, *, now: datetime, kept_after_expiry: timedelta, describe: Describe) -> None:
         """No further worker may enrol with a token; those that have enrolled keep their credentials.
+
+        Args:
+            token_hash: Of the token; one that is revoked does not change.
+            now: The current time.
+            kept_after_expiry: How long its entry is kept.
+            describe: For the audit.
 
         Raises:
             EdgeError: `not_found`.
@@ -55,11 +67,9 @@ class EnrollTokens:
                 raise EdgeError(ErrorCode.NOT_FOUND, "there is no such enrolment token")
             entry = EnrollTokenEntry.model_validate_json(stored.value)
             if entry.revoked_at is not None:
-                return entry
+                return
             revoked = entry.model_copy(update={"revoked_at": now})
             life = max(entry.expires_at - now + kept_after_expiry, _LEAST_LIFE)
-            try:
-                await self._bucket.put(key, dump(revoked), revision=stored.revision, life=life)
-            except RevisionConflict:
-                continue
-            return revoked
+            with suppress(RevisionConflict):
+                await self._bucket.put(key, dump(revoked), revision=stored.revision, life=life, event=describe(entry))
+                return

@@ -1,6 +1,7 @@
 """Which submitted jobs may have a message now: none that is delayed, behind another one of its group, or held back.
 
-No I/O. Before a queue's messages were listed once, none of its jobs gets one: what other replicas have stored counts.
+No I/O. Before a queue's messages of a kind were listed once, none of these jobs gets one: what other replicas have
+stored counts.
 """
 
 from collections import Counter, defaultdict
@@ -10,10 +11,8 @@ from datetime import UTC, datetime
 from edge_relay.upkeep.order.groups import Groups
 from edge_relay.upkeep.order.times import Times
 from edge_relay.upkeep.submitted_job import HELD, GroupKey, SubmittedJob
+from edge_upkeep.messages import Line
 from edge_upkeep.order.queue_order import QueueOrder
-
-Queue = tuple[str | None, str]
-"""Team and plain name."""
 
 
 class Turns:
@@ -32,17 +31,17 @@ class Turns:
         self._groups = Groups()
         self._delays = Times()
         self._waiting: dict[str, SubmittedJob] = {}
-        self._counts: Counter[Queue] = Counter()
-        self._listed: set[Queue] = set()
-        self._unlisted: defaultdict[Queue, list[str]] = defaultdict(list)
+        self._counts: Counter[Line] = Counter()
+        self._listed: set[Line] = set()
+        self._unlisted: defaultdict[Line, list[str]] = defaultdict(list)
 
     @property
-    def queues(self) -> set[Queue]:
-        """The queues with waiting jobs."""
-        return {queue for queue, number in self._counts.items() if number}
+    def lines(self) -> set[Line]:
+        """The kinds in queues with waiting jobs."""
+        return {line for line, number in self._counts.items() if number}
 
     @property
-    def unlisted(self) -> set[Queue]:
+    def unlisted(self) -> set[Line]:
         """Those of them whose messages have not been listed."""
         return set(self._unlisted)
 
@@ -66,7 +65,7 @@ class Turns:
         if not after.may_have_message:
             return
         if not waits_on:
-            self._counts[after.team, after.queue] += 1
+            self._counts[after.line] += 1
         self._waiting[after.id] = after
         if waits_on and before is not None and after.releases > before.releases:
             self._order.has_message(after, was_released=True)
@@ -78,42 +77,41 @@ class Turns:
         for job in self._delays.due(self._now()):
             self._place(self._waiting[job])
 
-    def list_messages(self, queue: Queue, with_message: Collection[str], sent_before: Collection[str]) -> list[str]:
-        """The messages of a queue were listed; returns the jobs whose message is missing.
+    def list_messages(self, line: Line, with_message: Collection[str], sent_before: Collection[str]) -> list[str]:
+        """The messages of a kind in a queue were listed; returns the jobs whose message is missing.
 
         Args:
-            queue: Which.
-            with_message: The jobs that have one, of Airflow too.
+            line: Which.
+            with_message: The jobs that have one.
             sent_before: What `sent` returned before the list was read.
         """
         for name in with_message:
             job = self._waiting.get(name)
-            if job is None or (job.team, job.queue) != queue:
+            if job is None or job.line != line:
                 continue
             if job.group_key is not None:
                 self._groups.put_first(job.group_key, name)
             self._delays.discard(name)
             self._order.found_message(job, was_released=job.releases > 0)
-        self._listed.add(queue)
-        for name in self._unlisted.pop(queue, ()):
+        self._listed.add(line)
+        for name in self._unlisted.pop(line, ()):
             if name in self._waiting:
                 self._place(self._waiting[name])
-        missing = set(sent_before).intersection(self.sent(queue)).difference(with_message)
+        missing = set(sent_before).intersection(self.sent(line)).difference(with_message)
         return [name for name in sent_before if name in missing]
 
     def is_sent(self, job: str) -> bool:
         """Whether the job waits and has a message, or gets one now."""
         waiting = self._waiting.get(job)
-        return waiting is not None and job in self.sent((waiting.team, waiting.queue))
+        return waiting is not None and job in self.sent(waiting.line)
 
-    def sent(self, queue: Queue) -> list[str]:
-        """The jobs of a queue that have a message, or get one now."""
-        return self._order.with_message(*queue)
+    def sent(self, line: Line) -> list[str]:
+        """The jobs of a kind in a queue that have a message, or get one now."""
+        return self._order.with_message(*line)
 
     def _place(self, job: SubmittedJob) -> None:
-        queue = job.team, job.queue
-        if queue not in self._listed:
-            self._unlisted[queue].append(job.id)
+        if job.line not in self._listed:
+            self._unlisted[job.line].append(job.id)
         elif job.not_before is not None and job.not_before > self._now():
             self._delays.set(job.id, job.not_before)
         elif job.group_key is None or self._groups.first(job.group_key) == job.id:
@@ -122,7 +120,7 @@ class Turns:
     def _leave(self, before: SubmittedJob, after: SubmittedJob | None) -> None:
         """The job no longer waits as it did; perhaps it waits again."""
         if before.may_have_message:
-            self._counts[before.team, before.queue] -= 1
+            self._counts[before.line] -= 1
             del self._waiting[before.id]
             self._delays.discard(before.id)
             self._order.leave(before.id)

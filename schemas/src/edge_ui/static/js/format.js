@@ -19,6 +19,11 @@ export function plural(value, one, many = `${one}s`) {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
+/** A digest as people compare it. */
+export function shortDigest(digest) {
+  return digest.slice(0, 12);
+}
+
 /** "3 minutes", for a length in seconds. */
 export function span(seconds) {
   const length = Math.max(0, seconds);

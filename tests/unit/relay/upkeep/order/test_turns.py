@@ -12,13 +12,13 @@ from edge_relay.upkeep.submitted_job import SubmittedJob, rank_of, submitted_job
 from edge_schemas.life.events import Event, Finish, Release, Start
 from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.life.transition import transition
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_upkeep.order.demand import Demand
 from edge_upkeep.order.queue_order import QueueOrder
 from support.relay.jobs import make_job, payload_job
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
-QUEUE = (None, "default")
+LINE = (None, "default", JobKind.PAYLOAD)
 
 
 class Moved:
@@ -46,7 +46,7 @@ class Replica:
         self.table.on_change(self.turns.update)
         self.due: list[str] = []
         if listed:
-            self.turns.list_messages(QUEUE, (), ())
+            self.turns.list_messages(LINE, (), ())
 
     def show(self, record: JobRecord) -> None:
         """The watch shows a record."""
@@ -101,8 +101,8 @@ def test_before_the_messages_of_a_queue_are_known_no_job_gets_one() -> None:
     replica = Replica(ahead=2, listed=False)
     old = [replica.submit(payload_job()) for _ in range(2)]
     urgent = replica.submit(payload_job(priority=9))
-    assert (replica.due, replica.turns.unlisted) == ([], {QUEUE})
-    assert replica.turns.list_messages(QUEUE, old, ()) == []
+    assert (replica.due, replica.turns.unlisted) == ([], {LINE})
+    assert replica.turns.list_messages(LINE, old, ()) == []
     assert (replica.order.due(), replica.turns.unlisted) == ([], set())
     replica.start(old[0])
     assert replica.due == [urgent]
@@ -112,12 +112,12 @@ def test_a_message_that_should_be_there_is_missing() -> None:
     """Only if it should have been there before the list was read, and the job still waits."""
     replica = Replica(ahead=3)
     lost, started, found = [replica.submit(payload_job()) for _ in range(3)]
-    sent = replica.turns.sent(QUEUE)
+    sent = replica.turns.sent(LINE)
     assert sent == [lost, started, found]
     replica.start(started)
     late = replica.submit(payload_job())
     assert replica.due[-1] == late
-    assert replica.turns.list_messages(QUEUE, [found], sent) == [lost]
+    assert replica.turns.list_messages(LINE, [found], sent) == [lost]
 
 
 def test_a_delay_ends_and_each_wait_has_its_own_message() -> None:
@@ -165,7 +165,7 @@ def test_replicas_agree_on_the_first_of_a_group(order: list[int], *, offered: bo
     changed_last = [*jobs[1:], jobs[0]] if offered else jobs
     for job in changed_last:
         new.show(old.records[job])
-    new.turns.list_messages(QUEUE, old.due, ())
+    new.turns.list_messages(LINE, old.due, ())
     new.due += new.order.due()
     assert (old.due, new.due) == (jobs[:1], [])
     for number, job in enumerate(jobs):

@@ -1,6 +1,6 @@
 // One job: why it waits, its timeline, its record, actions.
 import { session } from "../api.js";
-import { local, seconds } from "../format.js";
+import { local, seconds, shortDigest } from "../format.js";
 import { html } from "../lib.js";
 import { useResource } from "../live.js";
 import { Actions } from "../parts/action.js";
@@ -33,7 +33,7 @@ function Detail({ detail, why, isEnded }) {
     </div>
     <${Panel} title=${isEnded ? "What became of it" : row.state === "waiting" ? "Why it waits" : "What it does"} tone="lead"><${Why} why=${why} /><//>
     <div class="panels">
-      <${Panel} title="Job"><${Facts} rows=${facts(row, detail.record)} /><//>
+      <${Panel} title="Job"><${Facts} rows=${facts(row, detail.record, detail.bundle)} /><//>
       <${Panel} title="Timeline"><ol class="timeline">${timeline.map((moment) => html`<li key=${`${moment.at} ${moment.what}`}>
         <span class="when"><${Ago} at=${moment.at} /></span><span class="what">${moment.what}${moment.worker && html` <a href=${link("workers", moment.worker)}>${moment.worker}</a>`}</span></li>`)}</ol><//>
     </div>`;
@@ -46,7 +46,7 @@ function Why({ why }) {
     <span>${cause.text}</span><small><code>${cause.code}</code>${cause.since && html`, since <${Ago} at=${cause.since} />`}</small></li>`)}</ol>`;
 }
 
-function facts(row, record) {
+function facts(row, record, bundle) {
   return [
     ["Queue", html`<a href=${link("queues", null, { text: row.queue })}>${row.queue}</a>${row.team && ` of team ${row.team}`}`],
     row.dag_id && ["DAG", row.dag_id],
@@ -61,6 +61,7 @@ function facts(row, record) {
     Object.keys(row.labels || {}).length > 0 && ["Labels", Object.entries(row.labels).map(([key, value]) => `${key}=${value}`).join(", ")],
     row.not_before && row.state === "waiting" && ["Delayed until", local(new Date(row.not_before))],
     record.terms?.expires_at && row.state === "waiting" && ["Expires", local(new Date(record.terms.expires_at))],
+    bundle && ["DAG code", html`<span title=${bundle.digest}>version <code>${shortDigest(bundle.digest)}</code> of ${bundle.name}${bundle.requirements && `, with the packages of ${bundle.requirements}`}</span>`],
     ["Worker", row.worker ? html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.site && ` at ${row.site}`}` : "–"],
     [row.producer ? "Submitted" : "Dispatched", html`<${Ago} at=${row.created_at} />`],
     row.waits_since && ["Waits for", html`<${Age} at=${row.waits_since} />`],

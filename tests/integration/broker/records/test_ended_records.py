@@ -33,7 +33,7 @@ LATE: list[tuple[Event, ErrorCode | None]] = [
     (Finish("w", 0, None, NOW, release=True, grant="g"), None),
     (Finish("other", 0, None, NOW), ErrorCode.JOB_ENDED),
     (Release("w", "late", counted=True, at=NOW, grant="g"), ErrorCode.JOB_ENDED),
-    (Redrive(NOW), ErrorCode.JOB_ENDED),
+    (Redrive("fixed", NOW), ErrorCode.JOB_ENDED),
     (Withdraw("late", NOW), None),
     (Expire("late", NOW), None),
     (GiveUp("late", NOW), None),

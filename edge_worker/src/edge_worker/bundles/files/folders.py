@@ -56,6 +56,16 @@ def open_below(root: int, parts: Sequence[bytes], *, create: bool = False) -> in
     return current
 
 
+@contextmanager
+def opened_below(root: int, parts: Sequence[bytes], *, create: bool = False) -> Iterator[int]:
+    """As `open_below`; closed when the context ends."""
+    descriptor = open_below(root, parts, create=create)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def create_file(folder: int, name: bytes) -> int:
     """A descriptor of a new file, to be written.
 

@@ -1,0 +1,1 @@
+"""Files of a version on this disk: written, compared, verified. No link is followed."""
