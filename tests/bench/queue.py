@@ -23,6 +23,7 @@ from bench.figures import Row, cpu_seconds, spread
 from bench.relay import Client, Stand, cost_of_calls, stand
 from bench.scale.parked import idle_cost
 from edge_broker.bucket import Bucket
+from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import ACCESS_BUCKET, consumer_name
 from edge_relay.identity.access_keys import ACCESS_PREFIX
 from edge_relay.standalone import tls
@@ -123,6 +124,8 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
 async def _idle(directory: Path) -> list[Row]:
     """With a relay of its own: the other one still moves the records of the jobs that have ended."""
     async with stand(directory) as running:
+        # The first job of a queue makes it.
+        await ensure_consumer(running.executor, None, QUEUE, JobKind.PAYLOAD)
         consumers = [await _consumer(running, number) for number in range(IDLE_CONSUMERS)]
         name = consumer_name(None, QUEUE, JobKind.PAYLOAD)
         return await idle_cost(running, consumers, name, f"{IDLE_CONSUMERS} idle consumers of payloads")
