@@ -12,6 +12,7 @@ from edge_schemas.life.model import JobRecord, JobState, Outcome, Verdict
 from edge_schemas.producers.submissions import JobStatus
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import JobKind, OnLost
+from support.nats.server import eventually
 from support.relay.edge import Edge, Reply
 
 COMMAND = {"argv": ["backup", "--all"]}
@@ -95,3 +96,16 @@ def ended_status() -> JobStatus:
         submitted_at=now,
         outcome=Outcome(verdict=Verdict.SUCCEEDED, exit_code=0, ended_at=now),
     )
+
+
+async def token_id(edge: Edge, name: str) -> str:
+    """The id of the access token with this name, once the replica lists the token."""
+    found: list[str] = []
+
+    async def is_listed() -> bool:
+        rows = (await edge.admin("GET", routes.ADMIN_ACCESS_TOKENS)).json["items"]
+        found[:] = [row["id"] for row in rows if row["name"] == name]
+        return bool(found)
+
+    await eventually(is_listed)
+    return found[0]

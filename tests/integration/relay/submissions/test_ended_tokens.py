@@ -8,20 +8,12 @@ from edge_schemas.wire import routes
 from support.nats.server import eventually
 from support.relay.agents import metric
 from support.relay.edge import Edge
-from support.relay.producers import Producer, producer
+from support.relay.producers import Producer, producer, token_id
 
 
 async def revoke(edge: Edge, name: str) -> None:
     """Revoke the access token with this name."""
-    found: list[str] = []
-
-    async def is_listed() -> bool:
-        rows = (await edge.admin("GET", routes.ADMIN_ACCESS_TOKENS)).json["items"]
-        found[:] = [row["id"] for row in rows if row["name"] == name]
-        return bool(found)
-
-    await eventually(is_listed)
-    reply = await edge.admin("DELETE", f"{routes.ADMIN_ACCESS_TOKENS}/{found[0]}?reason=x")
+    reply = await edge.admin("DELETE", f"{routes.ADMIN_ACCESS_TOKENS}/{await token_id(edge, name)}?reason=x")
     assert reply.status == 204, reply.body
 
 

@@ -12,7 +12,7 @@ from edge_schemas.wire import routes
 from support.nats.server import eventually
 from support.relay.agents import agent, metric, publish
 from support.relay.edge import Edge, Reply, running_edge
-from support.relay.producers import Producer, producer
+from support.relay.producers import Producer, producer, token_id
 
 
 @pytest.fixture
@@ -85,18 +85,6 @@ async def test_without_a_valid_token_nothing_is_answered(edge: Edge) -> None:
     for secret, code in ((worker.secret, "unauthenticated"), ("era_" + "x" * 43, "unauthenticated")):
         assert set((await codes(Producer(edge, secret), "default", job)).values()) == {code}
     assert set((await codes(revoked, "default", job)).values()) == {"credential_revoked"}
-
-
-async def token_id(edge: Edge, name: str) -> str:
-    found: list[str] = []
-
-    async def is_listed() -> bool:
-        rows = (await edge.admin("GET", routes.ADMIN_ACCESS_TOKENS)).json["items"]
-        found[:] = [row["id"] for row in rows if row["name"] == name]
-        return bool(found)
-
-    await eventually(is_listed)
-    return found[0]
 
 
 async def test_a_producer_has_no_access_as_a_worker_or_an_operator(edge: Edge) -> None:
